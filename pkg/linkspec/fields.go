@@ -1,0 +1,216 @@
+package linkspec
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// rule says how a declared field is held against an observed one.
+type rule int
+
+const (
+	equal rule = iota // the one observed value is the declared one
+	has               // every declared value is among the observed
+	lacks             // no declared value is among the observed
+)
+
+// field is all that this package knows about one field of a Link.
+type field struct {
+	name string
+	rule rule
+	// texts are the values, none where the field is not declared.
+	texts func(*Link) []string
+	// observed are the values to compare with, where they are not texts.
+	observed func(*Link) []string
+	// take copies the field from a declared link.
+	take func(dst, src *Link)
+	// undo puts into dst what turns want, once set, back into what got was.
+	undo func(dst *Link, want, got *Link)
+}
+
+// fields holds every field of Link that can be declared, in the order in which
+// they are printed.
+var fields = []field{
+	{
+		name: "altname", rule: has, texts: func(l *Link) []string { return l.AltNames },
+		take: func(dst, src *Link) { dst.AltNames = src.AltNames },
+		undo: func(dst, want, got *Link) { dst.NoAltNames = without(want.AltNames, got.AltNames) },
+	},
+	{
+		name: "no altname", rule: lacks, texts: func(l *Link) []string { return l.NoAltNames },
+		observed: func(l *Link) []string { return l.AltNames },
+		take:     func(dst, src *Link) { dst.NoAltNames = src.NoAltNames },
+		undo:     func(dst, want, got *Link) { dst.AltNames = both(want.NoAltNames, got.AltNames) },
+	},
+	scalar("alias", func(l *Link) **string { return &l.Alias }, strconv.Quote),
+	{
+		name: "link/ether", texts: func(l *Link) []string { return macText(l.MAC) },
+		take: func(dst, src *Link) { dst.MAC = src.MAC },
+		undo: func(dst, _, got *Link) { dst.MAC = got.MAC },
+	},
+	scalar("mtu", func(l *Link) **int { return &l.MTU }, strconv.Itoa),
+	scalar("qlen", func(l *Link) **int { return &l.TxQueueLen }, strconv.Itoa),
+	scalar("promisc", func(l *Link) **bool { return &l.Promisc }, onOff),
+	scalar("master", func(l *Link) **string { return &l.Master }, orNone),
+	scalar("ipv6", func(l *Link) **bool { return &l.IPv6 }, onOff),
+	scalar("accept_ra", func(l *Link) **bool { return &l.AcceptRA }, onOff),
+	scalar("user", func(l *Link) **uint32 { return &l.Owner }, id),
+	scalar("group", func(l *Link) **uint32 { return &l.Group }, id),
+	scalar("multi_queue", func(l *Link) **bool { return &l.MultiQueue }, onOff),
+	scalar("persist", func(l *Link) **bool { return &l.Persist }, onOff),
+	scalar("hairpin", func(l *Link) **bool { return &l.Hairpin }, onOff),
+	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
+	{
+		name: "inet", rule: has, texts: func(l *Link) []string { return addressTexts(l.Addresses) },
+		take: func(dst, src *Link) { dst.Addresses = src.Addresses },
+		undo: func(dst, want, got *Link) { dst.NoAddresses = added(want.Addresses, got.Addresses) },
+	},
+	{
+		name: "no inet", rule: lacks, texts: func(l *Link) []string { return prefixTexts(l.NoAddresses) },
+		observed: func(l *Link) []string { return addressTexts(l.Addresses) },
+		take:     func(dst, src *Link) { dst.NoAddresses = src.NoAddresses },
+		undo:     func(dst, want, got *Link) { dst.Addresses = removed(want.NoAddresses, got.Addresses) },
+	},
+	scalar("up", func(l *Link) **bool { return &l.Up }, onOff),
+}
+
+// scalar is a field that holds one value.
+func scalar[T any](name string, at func(*Link) **T, text func(T) string) field {
+	return field{
+		name: name,
+		texts: func(l *Link) []string {
+			if v := *at(l); v != nil {
+				return []string{text(*v)}
+			}
+			return nil
+		},
+		take: func(dst, src *Link) { *at(dst) = *at(src) },
+		undo: func(dst, _, got *Link) { *at(dst) = *at(got) },
+	}
+}
+
+// differs compares one field of a declared link with the observed one, and
+// returns what is wanted and what there is, for a reader.
+func (f *field) differs(want, got *Link) (wanted, found []string) {
+	values := f.texts(want)
+	if len(values) == 0 {
+		return nil, nil
+	}
+	observe := f.observed
+	if observe == nil {
+		observe = f.texts
+	}
+	seen := observe(got)
+	switch f.rule {
+	case has:
+		wanted = without(values, seen)
+	case lacks:
+		wanted = both(values, seen)
+	case equal:
+		if !slices.Equal(values, seen) {
+			wanted = values
+		}
+	}
+	if wanted == nil {
+		return nil, nil
+	}
+	return wanted, seen
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func id(n uint32) string {
+	if n == NoID {
+		return "none"
+	}
+	return strconv.FormatUint(uint64(n), 10)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func macText(mac net.HardwareAddr) []string {
+	if mac == nil {
+		return nil
+	}
+	return []string{mac.String()}
+}
+
+// addressTexts leaves out addresses that failed duplicate address detection:
+// to the rest of the network they are not there.
+func addressTexts(addrs []Address) []string {
+	var texts []string
+	for _, a := range addrs {
+		if !a.Failed {
+			texts = append(texts, a.Prefix.String())
+		}
+	}
+	return texts
+}
+
+func prefixTexts(prefixes []netip.Prefix) []string {
+	var texts []string
+	for _, p := range prefixes {
+		texts = append(texts, p.String())
+	}
+	return texts
+}
+
+// without is a less b.
+func without(a, b []string) []string {
+	var rest []string
+	for _, s := range a {
+		if !slices.Contains(b, s) {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// both is what a and b have in common.
+func both(a, b []string) []string {
+	var common []string
+	for _, s := range a {
+		if slices.Contains(b, s) {
+			common = append(common, s)
+		}
+	}
+	return common
+}
+
+func hasPrefix(addrs []Address, p netip.Prefix) bool {
+	return slices.ContainsFunc(addrs, func(a Address) bool { return a.Prefix == p })
+}
+
+// added are the prefixes of want that got lacks.
+func added(want, got []Address) []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, a := range want {
+		if !hasPrefix(got, a.Prefix) {
+			prefixes = append(prefixes, a.Prefix)
+		}
+	}
+	return prefixes
+}
+
+// removed are the addresses of got that have one of the prefixes.
+func removed(prefixes []netip.Prefix, got []Address) []Address {
+	var addrs []Address
+	for _, a := range got {
+		if slices.Contains(prefixes, a.Prefix) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}

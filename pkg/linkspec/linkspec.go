@@ -1,0 +1,156 @@
+// Package linkspec describes network links: as declared by a plan, as observed
+// in the kernel, and what sets the two apart.
+//
+// The same Link type serves both. In a declared link a field that is nil is not
+// declared: it is neither set nor checked. In an observed link every field that
+// the kernel tells is filled in. All that this package knows of a field stands
+// in one table (fields.go), from which the text form, the difference and the
+// change are made, so that no verb can forget a field that another one applies.
+package linkspec
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Kind is the type of a device.
+type Kind string
+
+// The kinds that the plugins make or join. Other kinds appear under the name
+// that the kernel gives them (IFLA_INFO_KIND).
+const (
+	Tap    Kind = "tap"
+	Bridge Kind = "bridge"
+)
+
+// Role says whose a link is, and so what may be done to it.
+type Role int
+
+const (
+	// Observed links come from the kernel.
+	Observed Role = iota
+	// Owned links are created by ADD and deleted by DEL.
+	Owned
+	// Adopted links were made by an earlier plugin of the chain: only the
+	// declared fields are set.
+	Adopted
+	// Shared links serve several attachments: ensured by ADD, and removed only
+	// when this software made them and nobody uses them any more.
+	Shared
+	// Joined links belong to somebody else: they are looked at, never changed.
+	Joined
+)
+
+func (r Role) String() string {
+	return [...]string{"observed", "owned", "adopted", "shared", "joined"}[r]
+}
+
+// NoID is the owner or group of a tap that has none.
+const NoID = ^uint32(0)
+
+// Link is one network device.
+type Link struct {
+	Role  Role
+	Kind  Kind
+	Name  string
+	Index int // the kernel's number; observed links only
+
+	// Guest is the MAC address of the guest's NIC behind a declared port. It is
+	// no property of the device: no other station of the bridge may have it.
+	Guest net.HardwareAddr
+
+	// Context is the SELinux context in which a declared tap is created; "" for
+	// that of the process. It cannot be read back, so it is never compared.
+	Context string
+
+	Alias      *string  // interface alias (ifalias)
+	AltNames   []string // alternative names; declared: those it must have
+	NoAltNames []string // declared: those it must not have
+	MAC        net.HardwareAddr
+	MTU        *int    // bytes
+	TxQueueLen *int    // packets
+	Promisc    *bool   // IFF_PROMISC as set by an administrator, not by a packet socket
+	Master     *string // name of the bridge it is a port of; "" for none
+	Up         *bool   // IFF_UP: the administrative state, not the carrier
+
+	IPv6     *bool // false: net.ipv6.conf.*.disable_ipv6 is 1
+	AcceptRA *bool // net.ipv6.conf.*.accept_ra is not 0
+
+	// Tap devices only.
+	Owner      *uint32 // uid that may attach; NoID for anyone
+	Group      *uint32 // gid that may attach; NoID for no condition
+	MultiQueue *bool
+	Persist    *bool
+
+	// Bridge ports only.
+	Hairpin  *bool
+	Isolated *bool
+
+	Addresses   []Address      // declared: those it must have
+	NoAddresses []netip.Prefix // declared: those it must not have
+}
+
+// Address is an IP address on a link, with the length of its on-link prefix.
+type Address struct {
+	Prefix netip.Prefix
+	// NoDAD is true where duplicate address detection is skipped, so that no
+	// guest can deny the address. It is observed too, but never compared.
+	NoDAD bool
+	// Failed is true where duplicate address detection found the address in
+	// use (observed only): the kernel does not answer for it.
+	Failed bool
+}
+
+// Sysctl is a kernel parameter of the host's network namespace.
+type Sysctl struct {
+	Key   string // with dots: "net.ipv4.ip_forward"
+	Value string
+}
+
+// State is what one verb of one plugin wants to be so.
+type State struct {
+	Links   []Link // in the order in which they are brought about
+	Sysctls []Sysctl
+}
+
+// Shared tells whether the state holds anything that other attachments change
+// too, so that it must be brought about by one process at a time.
+func (s State) Shared() bool {
+	for _, l := range s.Links {
+		if l.Role == Shared {
+			return true
+		}
+	}
+	return false
+}
+
+// String is the state as text, a field a line, in words that `ip` uses.
+func (s State) String() string {
+	var b strings.Builder
+	for _, l := range s.Links {
+		b.WriteString(l.String())
+	}
+	for _, c := range s.Sysctls {
+		b.WriteString("sysctl " + c.Key + " = " + c.Value + "\n")
+	}
+	return b.String()
+}
+
+// String is the link as text: a headline, then a line for each declared field.
+func (l Link) String() string {
+	var b strings.Builder
+	b.WriteString(l.Role.String() + " " + string(l.Kind) + " " + l.Name + "\n")
+	if l.Guest != nil {
+		b.WriteString("    guest " + l.Guest.String() + "\n")
+	}
+	if l.Context != "" {
+		b.WriteString("    context " + l.Context + "\n")
+	}
+	for _, f := range fields {
+		for _, v := range f.texts(&l) {
+			b.WriteString("    " + f.name + " " + v + "\n")
+		}
+	}
+	return b.String()
+}
