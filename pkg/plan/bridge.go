@@ -1,0 +1,294 @@
+package plan
+
+import (
+	"bytes"
+	"net"
+	"slices"
+	"strings"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/config"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+	"github.com/microvm-cni/microvm-cni/pkg/result"
+)
+
+const defaultMTU = 1500 // bytes; of a bridge that nobody gave one
+
+type bridgePlan struct {
+	conf     *config.Bridge
+	rt       config.Runtime
+	att      attachment.Attachment
+	ownNetns bool
+}
+
+// Bridge plans for microvm-bridge. ownNetns tells that CNI_NETNS is the
+// namespace that the plugin runs in.
+func Bridge(stdin []byte, rt config.Runtime, ownNetns bool, _ Host) (Plan, error) {
+	conf, err := config.ParseBridge(stdin, rt)
+	if err != nil {
+		return nil, err
+	}
+	return &bridgePlan{conf: conf, rt: rt, att: identity(conf.Common, rt), ownNetns: ownNetns}, nil
+}
+
+func (p *bridgePlan) Shared() bool { return !p.conf.Existing }
+
+func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
+
+func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
+
+func (p *bridgePlan) Observe() []string {
+	return append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+}
+
+// candidates are the interfaces of prevResult that are in the host's namespace,
+// a tap among them.
+func (p *bridgePlan) candidates() []string {
+	var names []string
+	if p.conf.PrevResult == nil {
+		return nil
+	}
+	for _, in := range p.conf.PrevResult.Interfaces {
+		here := in.Sandbox == "" || (p.ownNetns && in.Sandbox == p.rt.Netns)
+		if here && in.Name != p.conf.Bridge && !slices.Contains(names, in.Name) {
+			names = append(names, in.Name)
+		}
+	}
+	return names
+}
+
+// tap picks the tap out of prevResult: the attachment's own, else the only one.
+func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
+	if p.conf.PrevResult == nil {
+		return linkspec.Link{}, cnierr.New(cnierr.Config,
+			"list a plugin that makes a tap before microvm-bridge in the conflist: { \"type\": \"microvm-tap\" }",
+			"microvm-bridge was called without prevResult: there is no tap to put on bridge %s", p.conf.Bridge)
+	}
+	var taps []linkspec.Link
+	for _, name := range p.candidates() {
+		l, there := f[name]
+		if !there || l.Kind != linkspec.Tap {
+			continue
+		}
+		if slices.Contains(l.AltNames, p.att.TapHandle()) {
+			return l, nil
+		}
+		taps = append(taps, l)
+	}
+	switch len(taps) {
+	case 1:
+		return taps[0], nil
+	case 0:
+		return linkspec.Link{}, cnierr.New(cnierr.Config,
+			"microvm-bridge joins a tap that is in its own network namespace and listed in prevResult with an empty sandbox: put microvm-tap before it in the conflist",
+			"prevResult names no tap device that exists on the host (it names: %s)", orNothing(p.candidates()))
+	default:
+		return linkspec.Link{}, cnierr.New(cnierr.Config,
+			"leave only one plugin that makes a tap in the conflist, or use microvm-tap, whose tap is recognised among others",
+			"prevResult names %d taps on the host, and none of them is marked as that of container %s", len(taps), p.att.ContainerID)
+	}
+}
+
+func orNothing(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// Claim refuses what cannot work, and marks the tap as held: from now on GC
+// knows that addresses may hang on it.
+func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
+	if held, there := f[p.att.PortHandle()]; there {
+		return linkspec.State{}, alreadyThere(p.att, held)
+	}
+	tap, err := p.tap(f)
+	if err != nil {
+		return linkspec.State{}, err
+	}
+	if tap.Master != nil && *tap.Master != "" {
+		return linkspec.State{}, cnierr.New(cnierr.Exists,
+			"take it off there (ip link set "+tap.Name+" nomaster); if a network manager put it there, exclude "+attachment.TapPrefix+"* from its match rules",
+			"tap %s is a port of %s already", tap.Name, *tap.Master)
+	}
+	if attachment.HasPortHandle(tap.AltNames) {
+		return linkspec.State{}, cnierr.New(cnierr.Exists,
+			"DEL the attachment that holds it (ip link show dev "+tap.Name+" tells), or make another tap for this one",
+			"tap %s is held for another attachment", tap.Name)
+	}
+	if _, _, err := p.links(f, tap, nil); err != nil {
+		return linkspec.State{}, err
+	}
+	return linkspec.State{Links: []linkspec.Link{{
+		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
+	}}}, nil
+}
+
+// Settle returns the state with the delegate's addresses in it.
+func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, result.Answer, error) {
+	tap, err := p.tap(f)
+	if err != nil {
+		return linkspec.State{}, result.Answer{}, err
+	}
+	var guest addressing
+	if p.conf.IPAM != nil {
+		if guest, err = p.addressing(ipam); err != nil {
+			return linkspec.State{}, result.Answer{}, err
+		}
+	}
+	bridge, port, err := p.links(f, tap, guest.gateways)
+	if err != nil {
+		return linkspec.State{}, result.Answer{}, err
+	}
+	mac := p.guestMAC()
+	if bytes.Equal(mac, tap.MAC) {
+		return linkspec.State{}, result.Answer{}, cnierr.New(cnierr.Config,
+			"give the guest another MAC address than the tap has on the host, or let microvm-tap make the tap",
+			"the guest's MAC address %s is that of tap %s itself: the bridge would keep the guest's frames", mac, tap.Name)
+	}
+	port.Guest = mac
+	answer := result.Answer{
+		Bridge: p.conf.Bridge, Tap: tap.Name, GuestMAC: mac, ContainerID: p.att.ContainerID,
+		IfName: p.rt.IfName, Netns: p.rt.Netns, IPs: guest.ips, Routes: guest.routes, DNS: guest.dns,
+	}
+	if !p.conf.DNS.IsEmpty() {
+		answer.DNS = p.conf.DNS
+	}
+	if p.ownNetns { // the tap and CNI_NETNS are one place: there is no second name
+		answer.Netns = ""
+	}
+	return linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}, answer, nil
+}
+
+// guestMAC is what the runtime asked for here, else what the tap's plugin said,
+// else derived.
+func (p *bridgePlan) guestMAC() net.HardwareAddr {
+	if p.conf.MAC != nil {
+		return p.conf.MAC
+	}
+	nic, _ := guestOf(p.conf.PrevResult, p.att.ContainerID)
+	if mac := parseMAC(nic); mac != nil {
+		return mac
+	}
+	return p.att.GuestMAC()
+}
+
+// links declares the bridge and the port, as far as the configuration, the
+// host and the gateways decide them.
+func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (bridge, port linkspec.Link, err error) {
+	found, there := f[p.conf.Bridge]
+	if there && found.Kind != linkspec.Bridge {
+		return bridge, port, cnierr.New(cnierr.Config, "give \"bridge\" the name of a bridge, or a name that is not taken",
+			"%s is not a bridge but a %s device", p.conf.Bridge, found.Kind)
+	}
+	bridge = linkspec.Link{Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
+	switch {
+	case p.conf.Existing && !there:
+		return bridge, port, missingBridge(p.conf.Bridge)
+	case p.conf.Existing:
+		bridge.Role, bridge.MTU = linkspec.Joined, found.MTU
+	case there && !ours(found):
+		bridge.Role, bridge.MTU = linkspec.Shared, found.MTU
+		if p.conf.PromiscMode {
+			bridge.Promisc = new(true)
+		}
+	default:
+		p.own(&bridge, found)
+	}
+	if there && p.conf.MTU != 0 && !p.conf.Existing && *found.MTU != p.conf.MTU {
+		return bridge, port, cnierr.New(cnierr.Config,
+			"give every network of one bridge the same \"mtu\", or leave it out; to change a bridge that stands: ip link set "+p.conf.Bridge+" mtu N, then the same \"mtu\" in the conflist",
+			"bridge %s has an MTU of %d, not of %d", p.conf.Bridge, *found.MTU, p.conf.MTU)
+	}
+	if err := p.gatewayAddresses(&bridge, found, gateways); err != nil {
+		return bridge, port, err
+	}
+	port, err = p.port(tap, *bridge.MTU)
+	return bridge, port, err
+}
+
+// ours tells whether a bridge was made by this software.
+func ours(l linkspec.Link) bool { return l.Alias != nil && *l.Alias == attachment.BridgeTag }
+
+// own declares what only a bridge that this software makes is held to.
+func (p *bridgePlan) own(bridge *linkspec.Link, found linkspec.Link) {
+	bridge.Role = linkspec.Shared
+	bridge.Alias = new(attachment.BridgeTag)
+	bridge.Promisc = &p.conf.PromiscMode
+	bridge.AcceptRA = new(false)
+	switch {
+	case found.MTU != nil:
+		bridge.MTU = found.MTU
+	case p.conf.MTU != 0:
+		bridge.MTU = &p.conf.MTU
+	default:
+		bridge.MTU = new(defaultMTU)
+	}
+}
+
+func missingBridge(name string) error {
+	return cnierr.New(cnierr.Config,
+		"with \"bridgeMode\": \"existing\" the host's network manager makes the bridge (ip link add "+name+" type bridge && ip link set "+name+" up, to try); with \"create\" the plugin makes it",
+		"bridge %s does not exist", name)
+}
+
+// port declares the tap as a port. Its MTU is the one asked for by name, else
+// the bridge's.
+func (p *bridgePlan) port(tap linkspec.Link, bridgeMTU int) (linkspec.Link, error) {
+	port := linkspec.Link{
+		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name,
+		AltNames: []string{p.att.PortHandle()},
+		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
+		IPv6: new(false), AcceptRA: new(false), Up: new(true),
+	}
+	mtu := bridgeMTU
+	tag, own := tagOf(tap)
+	switch {
+	case own && tag.MTU != 0:
+		mtu = tag.MTU
+	case p.conf.MTU != 0:
+		mtu = p.conf.MTU
+	case !own && tap.MTU != nil:
+		mtu = *tap.MTU // another plugin's choice
+	}
+	if mtu > bridgeMTU {
+		return port, cnierr.New(cnierr.Config,
+			"give the tap the bridge's MTU by leaving \"mtu\" out of the tap's plugin, or raise the bridge's",
+			"an MTU of %d for tap %s is more than the %d of bridge %s", mtu, tap.Name, bridgeMTU, p.conf.Bridge)
+	}
+	port.MTU = &mtu
+	return port, nil
+}
+
+func tagOf(l linkspec.Link) (attachment.Tag, bool) {
+	if l.Alias == nil {
+		return attachment.Tag{}, false
+	}
+	return attachment.ParseTag(*l.Alias)
+}
+
+// BridgeRemoval says what DEL and GC of microvm-bridge remove.
+func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
+	conf, err := config.BridgeForRemoval(stdin, rt)
+	if err != nil {
+		return Removal{}, err
+	}
+	r := Removal{Attachment: identity(conf.Common, rt), Port: true, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	r.Names = names(conf.Common, rt, "")
+	if !conf.Existing {
+		r.Bridge = conf.Bridge
+	}
+	return r, nil
+}
+
+// BridgeNeeds says what an ADD of microvm-bridge would need.
+func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
+	conf, err := config.ParseBridge(stdin, config.Runtime{})
+	if err != nil {
+		return Needs{}, err
+	}
+	return Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}, nil
+}

@@ -1,0 +1,179 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/microvm-cni/microvm-cni/pkg/config"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+	"github.com/microvm-cni/microvm-cni/pkg/result"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var vm1 = config.Runtime{ContainerID: "vm1", Netns: "/run/netns/vm1", IfName: "eth0"}
+
+// nobody is a host without users.
+type nobody struct{}
+
+func (nobody) User(string) (uint32, error)  { return 1000, nil }
+func (nobody) Group(string) (uint32, error) { return 100, nil }
+
+// leases are what an IPAM plugin would answer for a conflist.
+var leases = map[string]string{
+	"host-internal": `{"ips":[{"address":"10.88.0.2/16","gateway":"10.88.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
+	"dual-stack":    `{"ips":[{"address":"10.89.0.2/16","gateway":"10.89.0.1"},{"address":"fd00:89::2/64","gateway":"fd00:89::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
+	"lan-static":    `{"ips":[{"address":"192.168.1.50/24","gateway":"192.168.1.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"192.168.1.1"}]}`,
+}
+
+// Every conflist that is shipped, planned from end to end: what ADD declares on
+// a host that has nothing but the bridge that an existing one stands for, what
+// it answers, and what CHECK then declares.
+func TestGoldenConflists(t *testing.T) {
+	files, err := filepath.Glob("../../conf/*.conflist")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no conflists: %v", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".conflist")
+		t.Run(name, func(t *testing.T) { compareGolden(t, name, planConflist(t, file, leases[name])) })
+	}
+}
+
+func compareGolden(t *testing.T, name, got string) {
+	t.Helper()
+	golden := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("plan differs from %s (go test -update ./pkg/plan writes it anew); got\n%s", golden, got)
+	}
+}
+
+func planConflist(t *testing.T, file, lease string) string {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		CNIVersion, Name string
+		Plugins          []map[string]any
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		t.Fatal(err)
+	}
+	facts := hostOf(list.Plugins)
+	var out bytes.Buffer
+	var prev *types100.Result
+	for _, conf := range list.Plugins {
+		conf["name"], conf["cniVersion"] = list.Name, list.CNIVersion
+		p := newPlan(t, conf, prev)
+		out.WriteString("# " + conf["type"].(string) + " ADD\n")
+		claim, err := p.Claim(facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, answer, err := p.Settle(facts, parseLease(t, lease, p.Delegate()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(claim.Links) > 0 {
+			out.WriteString("## claim\n" + claim.String() + "## state\n")
+		}
+		out.WriteString(state.String())
+		observe(facts, state)
+		prev = result.Build(prev, answer, facts)
+		prev.CNIVersion = list.CNIVersion
+	}
+	out.WriteString("# result\n")
+	if err := result.Print(&out, prev, list.CNIVersion); err != nil {
+		t.Fatal(err)
+	}
+	out.WriteString("\n")
+	for _, conf := range list.Plugins {
+		promise, err := newPlan(t, conf, prev).Promise(facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString("# " + conf["type"].(string) + " CHECK\n" + promise.String())
+	}
+	return out.String()
+}
+
+// hostOf is a host with the bridges that the plugins only join.
+func hostOf(plugins []map[string]any) Facts {
+	facts := Facts{}
+	for _, conf := range plugins {
+		if conf["bridgeMode"] == "existing" {
+			name := conf["bridge"].(string)
+			facts[name] = linkspec.Link{Kind: linkspec.Bridge, Name: name, MTU: new(1500), Up: new(true), Alias: new("")}
+		}
+	}
+	return facts
+}
+
+// observe plays the kernel: what was declared is what there is.
+func observe(facts Facts, s linkspec.State) {
+	for _, l := range s.Links {
+		got, there := facts[l.Name]
+		change, _ := linkspec.Change(l, got)
+		if !there {
+			got = l
+		}
+		if change.Master != nil {
+			got.Master = change.Master
+		}
+		if got.MTU == nil {
+			got.MTU = new(1500)
+		}
+		if got.MAC == nil {
+			got.MAC = net.HardwareAddr{2, 0, 0, 0, 0xbb, 1}
+		}
+		facts[l.Name] = got
+	}
+}
+
+func newPlan(t *testing.T, conf map[string]any, prev *types100.Result) Plan {
+	t.Helper()
+	if prev != nil {
+		conf["prevResult"] = prev
+	}
+	stdin, err := json.Marshal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	make := map[any]func([]byte, config.Runtime, bool, Host) (Plan, error){"microvm-tap": Tap, "microvm-bridge": Bridge}[conf["type"]]
+	p, err := make(stdin, vm1, false, nobody{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func parseLease(t *testing.T, lease string, d *Delegate) *types100.Result {
+	t.Helper()
+	if d == nil {
+		return nil
+	}
+	var r types100.Result
+	if err := json.Unmarshal([]byte(lease), &r); err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}

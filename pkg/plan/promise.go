@@ -1,0 +1,112 @@
+package plan
+
+import (
+	"net/netip"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Promise reads what ADD answered out of prevResult and declares it again.
+// What later plugins of the chain added to the result, or set on the links, is
+// not looked at.
+func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
+	nic, index := guestOf(p.conf.PrevResult, p.att.ContainerID)
+	if nic == nil {
+		return linkspec.State{}, noGuest(p.att.ContainerID)
+	}
+	said := onHost(p.conf.PrevResult, p.conf.Bridge)
+	if said == nil {
+		return linkspec.State{}, cnierr.New(cnierr.Config,
+			"CHECK needs the result of ADD as prevResult, and the configuration that ADD had",
+			"prevResult names no bridge %s", p.conf.Bridge)
+	}
+	gateways, err := p.promisedGateways(index)
+	if err != nil {
+		return linkspec.State{}, err
+	}
+	bridge := p.promisedBridge(said, f[p.conf.Bridge])
+	for _, gw := range gateways {
+		if gw.prefix.Addr().Is6() {
+			bridge.IPv6 = new(true)
+		}
+		bridge.Addresses = append(bridge.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
+	}
+	port := linkspec.Link{
+		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: nic.Name,
+		AltNames: []string{p.att.PortHandle()},
+		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
+		IPv6: new(false), AcceptRA: new(false), Up: new(true),
+		MTU: p.promisedMTU(f, nic.Name),
+	}
+	return linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(gateways)}, nil
+}
+
+// promisedBridge declares of the bridge what ADD may have set: more for one
+// that this software made than for somebody else's.
+func (p *bridgePlan) promisedBridge(said *types100.Interface, found linkspec.Link) linkspec.Link {
+	bridge := linkspec.Link{Role: linkspec.Shared, Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
+	switch {
+	case p.conf.Existing:
+		bridge.Role = linkspec.Joined
+	case ours(found):
+		bridge.MAC = parseMAC(said)
+		bridge.AcceptRA = new(false)
+		bridge.Promisc = &p.conf.PromiscMode
+		if said.Mtu != 0 {
+			bridge.MTU = &said.Mtu
+		} else if p.conf.MTU != 0 {
+			bridge.MTU = &p.conf.MTU
+		}
+	case p.conf.PromiscMode:
+		bridge.Promisc = new(true)
+	}
+	return bridge
+}
+
+// promisedGateways are the addresses that the guest was told to use as its
+// gateway, where the bridge is that gateway.
+func (p *bridgePlan) promisedGateways(guest int) ([]gateway, error) {
+	if !p.conf.IsGateway {
+		return nil, nil
+	}
+	var a addressing
+	for _, ip := range p.conf.PrevResult.IPs {
+		if ip.Interface == nil || *ip.Interface != guest || ip.Gateway == nil {
+			continue
+		}
+		addr, err := prefixOf(ip.Address)
+		gw, ok := netip.AddrFromSlice(ip.Gateway)
+		if err != nil || !ok {
+			return nil, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult",
+				"prevResult holds an address or gateway that is none: %s", ip)
+		}
+		a.addGateway(gw.Unmap(), addr, p.conf.EnableDAD)
+	}
+	if len(a.gateways) == 0 && p.conf.IPAM != nil {
+		return nil, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult",
+			"prevResult names no gateway for the guest")
+	}
+	return a.gateways, nil
+}
+
+// promisedMTU is the tap's MTU as ADD answered it; results before version 1.1.0
+// hold none, so there it is worked out as ADD did.
+func (p *bridgePlan) promisedMTU(f Facts, name string) *int {
+	if said := onHost(p.conf.PrevResult, name); said != nil && said.Mtu != 0 {
+		return &said.Mtu
+	}
+	tap, bridge := f[name], f[p.conf.Bridge]
+	tag, own := tagOf(tap)
+	switch {
+	case own && tag.MTU != 0:
+		return &tag.MTU
+	case p.conf.MTU != 0:
+		return &p.conf.MTU
+	case own:
+		return bridge.MTU
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+// Package result makes the CNI result out of what ADD brought about. Its shape
+// is a contract: runtimes and the plugins that are chained after ours read it.
+//
+// Interfaces, in this order: the bridge (a chained firewall plugin takes the
+// first for the bridge); the tap, with an empty sandbox, for it is in the
+// host's namespace; the guest's own NIC, which has the tap's name, the guest's
+// MAC address, and the container ID as its sandbox. What an earlier plugin
+// listed beside these follows. Addresses point at the guest's NIC.
+//
+// Where the tap is not named after CNI_IFNAME an interface of that name in
+// CNI_NETNS comes last, with a copy of each address: it is what portmap, and
+// scripts that look for their CNI_IFNAME, find the guest's addresses by.
+package result
+
+import (
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Answer is what a plan wants its ADD to answer. MAC addresses and MTUs that
+// are not in it are read off the links.
+type Answer struct {
+	Bridge      string // name; "" for none
+	Tap         string
+	GuestMAC    net.HardwareAddr
+	ContainerID string
+	IfName      string // CNI_IFNAME
+	Netns       string // CNI_NETNS
+
+	IPs    []*types100.IPConfig // of the guest; Interface is filled in here
+	Routes []*types.Route
+	DNS    types.DNS
+}
+
+// Build returns the result of ADD: what the earlier plugins said, and ours. The
+// links are those read back, by name.
+func Build(prev *types100.Result, a Answer, links map[string]linkspec.Link) *types100.Result {
+	b := builder{r: &types100.Result{DNS: a.DNS, Routes: a.Routes}, moved: map[int]int{}}
+	if a.Bridge != "" {
+		b.add(onHost(links[a.Bridge]))
+	}
+	tap := onHost(links[a.Tap])
+	b.add(tap)
+	guest := b.add(&types100.Interface{Name: a.Tap, Mac: a.GuestMAC.String(), Mtu: tap.Mtu, Sandbox: a.ContainerID})
+	if prev != nil {
+		b.take(prev)
+	}
+	b.addresses(a.IPs, guest)
+	if len(a.IPs) > 0 && a.IfName != a.Tap && a.Netns != "" {
+		alias := b.add(&types100.Interface{Name: a.IfName, Mac: a.GuestMAC.String(), Mtu: tap.Mtu, Sandbox: a.Netns})
+		b.addresses(a.IPs, alias)
+	}
+	return b.r
+}
+
+type builder struct {
+	r     *types100.Result
+	moved map[int]int // index of an interface in prevResult -> index here
+}
+
+// add lists an interface, once, and returns its index. What is known of it from
+// an earlier plugin and not from us stays.
+func (b *builder) add(in *types100.Interface) int {
+	for i, have := range b.r.Interfaces {
+		if have.Name == in.Name && have.Sandbox == in.Sandbox {
+			return i
+		}
+	}
+	b.r.Interfaces = append(b.r.Interfaces, in)
+	return len(b.r.Interfaces) - 1
+}
+
+// take passes on what earlier plugins said.
+func (b *builder) take(prev *types100.Result) {
+	for i, in := range prev.Interfaces {
+		b.moved[i] = b.add(in.Copy())
+	}
+	for _, ip := range prev.IPs {
+		kept := ip.Copy()
+		kept.Interface = nil
+		if ip.Interface != nil {
+			if at, ok := b.moved[*ip.Interface]; ok {
+				kept.Interface = &at
+			}
+		}
+		b.r.IPs = append(b.r.IPs, kept)
+	}
+	routes := make([]*types.Route, 0, len(prev.Routes)+len(b.r.Routes))
+	for _, route := range prev.Routes {
+		routes = append(routes, route.Copy())
+	}
+	b.r.Routes = append(routes, b.r.Routes...)
+	if b.r.DNS.IsEmpty() {
+		b.r.DNS = *prev.DNS.Copy()
+	}
+}
+
+func (b *builder) addresses(ips []*types100.IPConfig, at int) {
+	for _, ip := range ips {
+		bound := ip.Copy()
+		bound.Interface = &at
+		b.r.IPs = append(b.r.IPs, bound)
+	}
+}
+
+func onHost(l linkspec.Link) *types100.Interface {
+	in := &types100.Interface{Name: l.Name, Mac: l.MAC.String()}
+	if l.MTU != nil {
+		in.Mtu = *l.MTU
+	}
+	return in
+}
+
+// Print writes the result in the given version of the specification. Fields
+// that the version does not know are left out.
+func Print(w io.Writer, r *types100.Result, cniVersion string) error {
+	old, err := version.GreaterThan("1.1.0", cniVersion)
+	if err != nil {
+		return cnierr.New(cnierr.Version, "use a cniVersion from 0.3.0 to 1.1.0", "parse cniVersion %q: %w", cniVersion, err)
+	}
+	if old {
+		r = before110(r)
+	}
+	converted, err := r.GetAsVersion(cniVersion)
+	if err != nil {
+		return cnierr.New(cnierr.Version, "use a cniVersion from 0.3.0 to 1.1.0", "convert result to version %s: %w", cniVersion, err)
+	}
+	if err := converted.PrintTo(w); err != nil {
+		return cnierr.New(cnierr.IO, "the runtime closed the plugin's output before it was written", "write result: %w", err)
+	}
+	return nil
+}
+
+// before110 leaves out what version 1.1.0 brought: the library converts 1.1.0
+// to 1.0.0 by changing the number only.
+func before110(r *types100.Result) *types100.Result {
+	out := *r
+	out.Interfaces = nil
+	for _, in := range r.Interfaces {
+		out.Interfaces = append(out.Interfaces, &types100.Interface{Name: in.Name, Mac: in.Mac, Sandbox: in.Sandbox})
+	}
+	out.Routes = nil
+	for _, route := range r.Routes {
+		out.Routes = append(out.Routes, &types.Route{Dst: route.Dst, GW: route.GW})
+	}
+	return &out
+}
+
+// Parse reads a result of any version.
+func Parse(r types.Result) (*types100.Result, error) {
+	converted, err := types100.NewResultFromResult(r)
+	if err != nil {
+		return nil, fmt.Errorf("convert result: %w", err)
+	}
+	return converted, nil
+}
