@@ -1,0 +1,343 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Receipt is what Apply did: the links as they are now, and the way back.
+type Receipt struct {
+	Observed map[string]linkspec.Link // by name, read back from the kernel
+
+	k     Kernel
+	steps []func() error // each takes one step back
+}
+
+// Apply brings the state about and reads it back. When that fails, or when what
+// is read back is not what was declared, everything that Apply changed is put
+// back before it returns. The caller holds the lock if the state is Shared.
+func Apply(ctx context.Context, k Kernel, s linkspec.State) (*Receipt, error) {
+	r := &Receipt{k: k, Observed: map[string]linkspec.Link{}}
+	if err := r.bringAbout(ctx, s); err != nil {
+		return nil, errors.Join(err, r.Undo())
+	}
+	return r, nil
+}
+
+// Undo puts back what Apply changed, last step first. A step that fails does
+// not keep the others from being taken.
+func (r *Receipt) Undo() error {
+	var errs []error
+	for _, step := range slices.Backward(r.steps) {
+		if err := step(); err != nil {
+			errs = append(errs, fmt.Errorf("roll back: %w", err))
+		}
+	}
+	r.steps = nil
+	return errors.Join(errs...)
+}
+
+// before registers the way back from an act that is about to be tried.
+func (r *Receipt) before(step func() error) { r.steps = append(r.steps, step) }
+
+func (r *Receipt) bringAbout(ctx context.Context, s linkspec.State) error {
+	for _, c := range s.Sysctls {
+		if err := r.sysctl(c); err != nil {
+			return err
+		}
+	}
+	var drafts []Draft
+	for _, want := range s.Links {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("apply state: %w", err)
+		}
+		draft, err := r.link(want)
+		if err != nil {
+			return err
+		}
+		if draft != nil {
+			drafts = append(drafts, draft)
+		}
+	}
+	// Last of all: a process that dies before this leaves no tap.
+	for _, d := range drafts {
+		if err := d.Keep(); err != nil {
+			return fmt.Errorf("keep link: %w", err)
+		}
+	}
+	return r.readBack(s)
+}
+
+// sysctl is never undone: by the time of an undo others may rely on it.
+func (r *Receipt) sysctl(c linkspec.Sysctl) error {
+	value, err := r.k.Sysctl(c.Key)
+	if err != nil {
+		return fmt.Errorf("read sysctl %s: %w", c.Key, err)
+	}
+	if value == c.Value {
+		return nil
+	}
+	if err := r.k.SetSysctl(c.Key, c.Value); err != nil {
+		return fmt.Errorf("set sysctl %s to %s: %w", c.Key, c.Value, err)
+	}
+	return nil
+}
+
+// link brings one link about, as far as that can be done without keeping it.
+func (r *Receipt) link(want linkspec.Link) (Draft, error) {
+	var draft Draft
+	var got linkspec.Link
+	var err error
+	switch want.Role {
+	case linkspec.Owned:
+		draft, got, err = r.create(want)
+	case linkspec.Shared:
+		draft, got, err = r.ensure(want)
+	default:
+		got, err = r.k.Link(want.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
+	}
+	if err := r.set(want, got); err != nil {
+		return nil, err
+	}
+	return draft, r.stations(want, got)
+}
+
+// create makes a link that must not exist yet.
+func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
+	draft, err := r.k.Create(want)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, linkspec.Link{}, cnierr.New(cnierr.Exists,
+			"if the device is not in use any more, remove it (ip link del "+want.Name+"); else give this guest another name with CNI_ARGS TAP_NAME",
+			"create: a device of that name exists already: %w", err)
+	}
+	if err != nil {
+		return nil, linkspec.Link{}, fmt.Errorf("create: %w", err)
+	}
+	r.before(func() error {
+		if err := draft.Discard(); err != nil {
+			return fmt.Errorf("discard %s: %w", want.Name, err)
+		}
+		return r.deleteKept(want)
+	})
+	got, err := r.k.Link(want.Name)
+	return draft, got, err
+}
+
+// deleteKept deletes a link that this receipt created, if it outlived its draft.
+func (r *Receipt) deleteKept(want linkspec.Link) error {
+	got, err := r.k.Link(want.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.k.Delete(got)
+}
+
+// ensure makes a shared link, or finds it.
+func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
+	got, err := r.k.Link(want.Name)
+	if err == nil {
+		// The plan tags a bridge only when it takes it for missing, or for ours.
+		if want.Alias != nil && (got.Alias == nil || *got.Alias != *want.Alias) {
+			return nil, got, cnierr.New(cnierr.TryAgain, "call ADD again: it will use the bridge as it finds it",
+				"somebody else made it in the meantime")
+		}
+		return nil, got, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, got, err
+	}
+	draft, err := r.k.Create(want)
+	if err != nil {
+		return nil, got, fmt.Errorf("create: %w", err)
+	}
+	r.before(func() error { return releaseBridge(r.k, want.Name) })
+	got, err = r.k.Link(want.Name)
+	if err != nil {
+		return nil, got, err
+	}
+	// A bridge's MTU counts as its own only once it was set.
+	fixed := linkspec.Link{MTU: want.MTU}
+	if fixed.MTU != nil {
+		if err := r.k.Set(got, fixed); err != nil {
+			return nil, got, fmt.Errorf("fix MTU: %w", err)
+		}
+	}
+	return draft, got, nil
+}
+
+// set gives an observed link the declared fields that it lacks.
+func (r *Receipt) set(want, got linkspec.Link) error {
+	change, differs := linkspec.Change(want, got)
+	change.Persist = nil // the draft's Keep does that
+	if !differs {
+		return nil
+	}
+	switch want.Role {
+	case linkspec.Joined:
+		return mismatch(linkspec.Diff(want, got))
+	case linkspec.Adopted:
+		undo := linkspec.Undo(want, got)
+		r.before(func() error { return r.restore(got, undo) })
+	case linkspec.Shared:
+		undo := linkspec.Undo(want, got)
+		r.before(func() error { return r.restoreShared(got, undo) })
+	case linkspec.Owned, linkspec.Observed: // goes with its draft
+	}
+	if err := r.k.Set(got, change); err != nil {
+		return fmt.Errorf("set %s: %w", want.Name, err)
+	}
+	return nil
+}
+
+func (r *Receipt) restore(got, undo linkspec.Link) error {
+	err := r.k.Set(got, undo)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("restore %s: %w", got.Name, err)
+	}
+	return nil
+}
+
+// restoreShared leaves a bridge alone that other ports rely on by now: what
+// was set on it is what their own attachments declare, too.
+func (r *Receipt) restoreShared(got, undo linkspec.Link) error {
+	ports, err := r.k.Ports(got.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list ports of %s: %w", got.Name, err)
+	}
+	if len(ports) > 0 {
+		return nil
+	}
+	return r.restore(got, undo)
+}
+
+// stations refuses a port whose guest, or whose own MAC address, is already on
+// the bridge. The kernel keeps the first holder of an address, so that of two
+// processes that come here at once just one is refused.
+func (r *Receipt) stations(want, got linkspec.Link) error {
+	if want.Guest == nil || want.Master == nil {
+		return nil
+	}
+	own := got.MAC
+	if want.MAC != nil {
+		own = want.MAC
+	}
+	for _, mac := range []net.HardwareAddr{want.Guest, own} {
+		holder, err := r.k.Holder(*want.Master, mac)
+		if err != nil {
+			return fmt.Errorf("look up %s on bridge %s: %w", mac, *want.Master, err)
+		}
+		if holder != "" && holder != want.Name {
+			return cnierr.New(cnierr.Config,
+				"give this guest another MAC address (capability mac, or CNI_ARGS MAC=...), or remove "+holder+" if its guest is gone",
+				"%s: the guest's MAC address %s is taken on bridge %s, by %s", want.Name, want.Guest, *want.Master, holder)
+		}
+	}
+	return nil
+}
+
+// readBack fails when the kernel does not show what was declared.
+func (r *Receipt) readBack(s linkspec.State) error {
+	diffs, observed, err := compare(r.k, s)
+	if err != nil {
+		return fmt.Errorf("read state back: %w", err)
+	}
+	r.Observed = observed
+	return mismatch(diffs)
+}
+
+// Diff returns what sets the kernel apart from the declared state.
+func Diff(k Kernel, s linkspec.State) ([]linkspec.Difference, error) {
+	diffs, _, err := compare(k, s)
+	return diffs, err
+}
+
+func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]linkspec.Link, error) {
+	var diffs []linkspec.Difference
+	observed := map[string]linkspec.Link{}
+	for _, want := range s.Links {
+		got, err := k.Link(want.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			diffs = append(diffs, linkspec.Absent(want))
+			continue
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", want.Name, err)
+		}
+		observed[want.Name] = got
+		diffs = append(diffs, linkspec.Diff(want, got)...)
+	}
+	for _, c := range s.Sysctls {
+		value, err := k.Sysctl(c.Key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read sysctl %s: %w", c.Key, err)
+		}
+		if value != c.Value {
+			diffs = append(diffs, linkspec.Difference{Link: "sysctl", Field: c.Key, Want: []string{c.Value}, Got: []string{value}})
+		}
+	}
+	return diffs, observed, nil
+}
+
+// mismatch is the error that names the differences; nil if there are none.
+func mismatch(diffs []linkspec.Difference) error {
+	if len(diffs) == 0 {
+		return nil
+	}
+	return Mismatch(diffs)
+}
+
+// Mismatch is the error that names the differences between what was declared
+// and what there is.
+func Mismatch(diffs []linkspec.Difference) error {
+	var msg string
+	for i, d := range diffs {
+		if i > 0 {
+			msg += "; "
+		}
+		msg += d.String()
+	}
+	return cnierr.New(cnierr.Mismatch,
+		"something else on the host changed it (a network manager, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl) the next ADD repairs",
+		"%s", msg)
+}
+
+// Observe returns the links of those names that exist.
+func Observe(k Kernel, names []string) (map[string]linkspec.Link, error) {
+	links := map[string]linkspec.Link{}
+	for _, name := range names {
+		got, err := k.Link(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look up %s: %w", name, err)
+		}
+		links[name] = got
+	}
+	return links, nil
+}
+
+// tagOf returns what the link's alias says.
+func tagOf(l linkspec.Link) (attachment.Tag, bool) {
+	if l.Alias == nil {
+		return attachment.Tag{}, false
+	}
+	return attachment.ParseTag(*l.Alias)
+}

@@ -1,0 +1,64 @@
+// Package reconcile is the engine that every verb runs on: it brings a declared
+// state about, tells what sets the kernel apart from it, and removes what an
+// attachment owns. It knows nothing of CNI.
+package reconcile
+
+import (
+	"context"
+	"net"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Kernel is what the engine needs of one network namespace. The real one is
+// pkg/kernel, a model in memory is pkg/kernel/fake, and pkg/kernel/kerneltest
+// holds both to the words below.
+//
+// A link or bridge that is not there is an error that is fs.ErrNotExist; a name
+// that is taken is fs.ErrExist.
+type Kernel interface {
+	// Link returns the link that has the name, or the alternative name.
+	Link(name string) (linkspec.Link, error)
+
+	// Links returns all links. It is a dump, for GC only: its cost grows with
+	// the number of links. Addresses, IPv6 and AcceptRA are not filled in.
+	Links() ([]linkspec.Link, error)
+
+	// Ports returns the ports of the bridge, filled in as by Links.
+	Ports(bridge string) ([]linkspec.Link, error)
+
+	// Create makes a link of that kind and name, down, with the fields that can
+	// only be given at creation: for a tap owner, group and multiQueue. A tap
+	// that is not kept dies with the process. A bridge gets a MAC address of its
+	// own that no port changes.
+	Create(l linkspec.Link) (Draft, error)
+
+	// Set gives the declared fields of change to an observed link, in an order
+	// in which no frame passes before the port is as declared: names, IPv6,
+	// attributes and bridge first, then port flags, then addresses, then up. An
+	// MTU set on a bridge is one that no port changes, even if it is the one
+	// that the bridge has. An address that failed duplicate address detection
+	// is set anew. Down, where declared, comes first of all.
+	Set(l, change linkspec.Link) error
+
+	// Delete deletes observed links. A link that is gone already is no error.
+	// It returns once the names are free.
+	Delete(links ...linkspec.Link) error
+
+	// Holder returns the name of the port or bridge that has the address as its
+	// own or is bound to it in the bridge's forwarding database, and "" where
+	// there is none. Addresses that the bridge merely learned do not count.
+	Holder(bridge string, mac net.HardwareAddr) (string, error)
+
+	// Sysctl reads a kernel parameter of the namespace: key with dots, value
+	// without white space at its ends.
+	Sysctl(key string) (string, error)
+	SetSysctl(key, value string) error
+
+	// Lock keeps other processes of this software from changing what attachments
+	// share, until unlock is called or the process ends, however it ends.
+	Lock(ctx context.Context) (unlock func(), err error)
+}
+
+// Draft is a link that was created and may still be taken back at no cost.
+type Draft = linkspec.Draft

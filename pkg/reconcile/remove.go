@@ -1,0 +1,273 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// owns tells whether the link is the attachment's own tap: by its handle, which
+// no rename takes away, or by its tag.
+func owns(a attachment.Attachment, l linkspec.Link) bool {
+	if l.Kind != linkspec.Tap {
+		return false
+	}
+	if slices.Contains(l.AltNames, a.TapHandle()) {
+		return true
+	}
+	tag, ok := tagOf(l)
+	return ok && tag.Names(a)
+}
+
+// find returns the first link that goes by one of the names and is the
+// attachment's, as told by mine. The error is fs.ErrNotExist if there is none.
+func find(k Kernel, names []string, mine func(linkspec.Link) bool) (linkspec.Link, error) {
+	for _, name := range names {
+		l, err := k.Link(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return linkspec.Link{}, fmt.Errorf("look up %s: %w", name, err)
+		}
+		if mine(l) {
+			return l, nil
+		}
+	}
+	return linkspec.Link{}, fs.ErrNotExist
+}
+
+// Owned returns the attachment's own tap. The names are where to look for it if
+// its handle was taken away.
+func Owned(k Kernel, a attachment.Attachment, names ...string) (linkspec.Link, error) {
+	return find(k, append([]string{a.TapHandle(), a.TapName()}, names...),
+		func(l linkspec.Link) bool { return owns(a, l) })
+}
+
+// Held returns the port that the bridge plugin joined for the attachment, or
+// is about to join: the link that carries its handle, else its own tap.
+func Held(k Kernel, a attachment.Attachment, names ...string) (linkspec.Link, error) {
+	l, err := k.Link(a.PortHandle())
+	if errors.Is(err, fs.ErrNotExist) {
+		return Owned(k, a, names...)
+	}
+	return l, err
+}
+
+// Remove deletes the attachment's own tap. That there is none is no error.
+func Remove(k Kernel, a attachment.Attachment, names ...string) error {
+	l, err := Owned(k, a, names...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.Delete(l); err != nil {
+		return fmt.Errorf("delete %s: %w", l.Name, err)
+	}
+	return nil
+}
+
+// Disconnect takes a held port off its bridge and sets it down, so that its
+// guest hears and says nothing more. That there is none is no error. The handle
+// stays: as long as it is there, the attachment's addresses are not free.
+func Disconnect(k Kernel, a attachment.Attachment, names ...string) error {
+	l, err := Held(k, a, names...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return disconnect(k, l)
+}
+
+func disconnect(k Kernel, l linkspec.Link) error {
+	err := k.Set(l, linkspec.Link{Master: new(""), Up: new(false)})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("disconnect %s: %w", l.Name, err)
+	}
+	return nil
+}
+
+// Forget takes the bridge plugin's handle off a port that nothing is held by
+// any more.
+func Forget(k Kernel, a attachment.Attachment) error {
+	l, err := k.Link(a.PortHandle())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up port: %w", err)
+	}
+	err = k.Set(l, linkspec.Link{NoAltNames: []string{a.PortHandle()}})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget %s: %w", l.Name, err)
+	}
+	return nil
+}
+
+// ReleaseBridge deletes a bridge that this software made and that has no ports.
+// Any other bridge, and none at all, is left alone.
+func ReleaseBridge(ctx context.Context, k Kernel, name string) error {
+	// Most often there are other ports: look before waiting for the lock.
+	if idle, err := idleBridge(k, name); err != nil || idle == nil {
+		return err
+	}
+	unlock, err := k.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return releaseBridge(k, name)
+}
+
+func releaseBridge(k Kernel, name string) error {
+	idle, err := idleBridge(k, name)
+	if err != nil || idle == nil {
+		return err
+	}
+	if err := k.Delete(*idle); err != nil {
+		return fmt.Errorf("delete bridge %s: %w", name, err)
+	}
+	return nil
+}
+
+// idleBridge returns the bridge of that name if it is ours and has no ports.
+func idleBridge(k Kernel, name string) (*linkspec.Link, error) {
+	l, err := k.Link(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up bridge %s: %w", name, err)
+	}
+	if l.Kind != linkspec.Bridge || l.Alias == nil || *l.Alias != attachment.BridgeTag {
+		return nil, nil
+	}
+	ports, err := k.Ports(l.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list ports of %s: %w", name, err)
+	}
+	if len(ports) > 0 {
+		return nil, nil
+	}
+	return &l, nil
+}
+
+// Stale is a link of a network whose attachment is not valid any more.
+type Stale struct {
+	Link linkspec.Link
+	// Attachment is what the link's tag names. Known is false where the tag is
+	// gone or had to be shortened, so that no delegate can be called for it.
+	Attachment attachment.Attachment
+	Known      bool
+	// Own is true for a tap that this software made.
+	Own bool
+}
+
+// StaleTaps returns the taps that this software made for other attachments of
+// the network than the valid ones. Those that the bridge plugin holds are left
+// to its own sweep, because addresses hang on them.
+func StaleTaps(k Kernel, network string, valid []attachment.Attachment) ([]Stale, error) {
+	return sweep(k, network, valid, func(s Stale) bool {
+		return s.Own && !attachment.HasPortHandle(s.Link.AltNames)
+	})
+}
+
+// StalePorts returns the ports that the bridge plugin holds for other
+// attachments of the network than the valid ones.
+func StalePorts(k Kernel, network string, valid []attachment.Attachment) ([]Stale, error) {
+	return sweep(k, network, valid, func(s Stale) bool {
+		return attachment.HasPortHandle(s.Link.AltNames)
+	})
+}
+
+func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stale) bool) ([]Stale, error) {
+	links, err := k.Links()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	keep := map[string]bool{}
+	for _, a := range valid {
+		keep[a.TapHandle()], keep[a.PortHandle()] = true, true
+	}
+	var stale []Stale
+	for _, l := range links {
+		s, ours := claim(l, network)
+		if !ours || slices.ContainsFunc(l.AltNames, func(name string) bool { return keep[name] }) {
+			continue
+		}
+		if s.Own && slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return owns(a, l) }) {
+			continue
+		}
+		if of(s) {
+			stale = append(stale, s)
+		}
+	}
+	return stale, nil
+}
+
+// claim tells whether the link is held for an attachment of the network, and
+// for which.
+func claim(l linkspec.Link, network string) (s Stale, ours bool) {
+	s.Link = l
+	for _, name := range l.AltNames {
+		if strings.HasPrefix(name, attachment.TapHandlePrefix(network)) && l.Kind == linkspec.Tap {
+			s.Own, ours = true, true
+		}
+		if strings.HasPrefix(name, attachment.PortHandlePrefix(network)) {
+			ours = true
+		}
+	}
+	if tag, ok := tagOf(l); ok && l.Kind == linkspec.Tap && tag.OnNetwork(network) {
+		s.Own, ours = true, true
+		s.Attachment, s.Known = tag.Attachment, tag.Exact()
+		s.Attachment.Network = network
+	}
+	return s, ours
+}
+
+// DeleteStale deletes links that a sweep returned.
+func DeleteStale(k Kernel, stale []Stale) error {
+	if len(stale) == 0 {
+		return nil
+	}
+	links := make([]linkspec.Link, len(stale))
+	for i, s := range stale {
+		links[i] = s.Link
+	}
+	if err := k.Delete(links...); err != nil {
+		return fmt.Errorf("delete stale links: %w", err)
+	}
+	return nil
+}
+
+// DisconnectStale takes a stale port off its bridge.
+func DisconnectStale(k Kernel, s Stale) error { return disconnect(k, s.Link) }
+
+// ForgetStale takes the bridge plugin's handles of the network off a port that
+// somebody else made and will remove.
+func ForgetStale(k Kernel, s Stale, network string) error {
+	var handles []string
+	for _, name := range s.Link.AltNames {
+		if strings.HasPrefix(name, attachment.PortHandlePrefix(network)) {
+			handles = append(handles, name)
+		}
+	}
+	err := k.Set(s.Link, linkspec.Link{NoAltNames: handles})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget %s: %w", s.Link.Name, err)
+	}
+	return nil
+}
