@@ -1,0 +1,111 @@
+package verbs
+
+import (
+	"context"
+	"errors"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/config"
+	"github.com/microvm-cni/microvm-cni/pkg/plan"
+	"github.com/microvm-cni/microvm-cni/pkg/reconcile"
+)
+
+// del removes what the attachment has, by identity: it needs neither a
+// prevResult nor a namespace, and nothing to remove is success.
+func (c *call) del(ctx context.Context) error {
+	r, err := c.Removal(c.StdinData, c.runtime())
+	if err != nil {
+		return err
+	}
+	if !r.Port {
+		return reconcile.Remove(c.k, r.Attachment, r.Names...)
+	}
+	return c.detach(ctx, r)
+}
+
+// detach takes the port off the bridge first, so that no guest uses an address
+// that is free already, and gives up its handle last, so that GC finds what a
+// killed DEL left.
+func (c *call) detach(ctx context.Context, r plan.Removal) error {
+	errs := []error{reconcile.Disconnect(c.k, r.Attachment, r.Names...)}
+	var freed error
+	if d := c.delegate(r.Delegate); d != nil {
+		freed = d.del(ctx)
+	}
+	if freed == nil {
+		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
+	} else {
+		// libcni stops the chain here: microvm-tap will not be called.
+		errs = append(errs, freed, reconcile.Remove(c.k, r.Attachment, r.Names...))
+	}
+	errs = append(errs, c.releaseBridge(ctx, r.Bridge))
+	return errors.Join(errs...)
+}
+
+func (c *call) releaseBridge(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	return reconcile.ReleaseBridge(ctx, c.k, name)
+}
+
+// gc removes what is left of attachments that are not valid any more. It goes
+// on after an error and reports all of them.
+func (c *call) gc(ctx context.Context) error {
+	r, err := c.Removal(c.StdinData, config.Runtime{})
+	if err != nil {
+		return err
+	}
+	valid, err := config.ValidAttachments(c.StdinData, r.Attachment.Network)
+	if err != nil {
+		return err
+	}
+	if !r.Port {
+		stale, err := reconcile.StaleTaps(c.k, r.Attachment.Network, valid)
+		if err != nil {
+			return err
+		}
+		return reconcile.DeleteStale(c.k, stale)
+	}
+	errs := []error{c.sweepPorts(ctx, r, valid), c.releaseBridge(ctx, r.Bridge)}
+	if d := c.delegate(r.Delegate); d != nil {
+		errs = append(errs, d.gc(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// sweepPorts frees the addresses of each stale port and deletes it. A port whose
+// delegate fails stays, disconnected, so that the next GC tries again.
+func (c *call) sweepPorts(ctx context.Context, r plan.Removal, valid []attachment.Attachment) error {
+	stale, err := reconcile.StalePorts(c.k, r.Attachment.Network, valid)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var free []reconcile.Stale
+	for _, s := range stale {
+		if err := c.freePort(ctx, r, s); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if s.Own {
+			free = append(free, s)
+		}
+	}
+	return errors.Join(append(errs, reconcile.DeleteStale(c.k, free))...)
+}
+
+func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) error {
+	if err := reconcile.DisconnectStale(c.k, s); err != nil {
+		return err
+	}
+	if d := c.delegate(r.Delegate); d != nil && s.Known {
+		if err := d.of(s.Attachment).del(ctx); err != nil {
+			return err
+		}
+	}
+	if s.Own {
+		return nil
+	}
+	return reconcile.ForgetStale(c.k, s, r.Attachment.Network)
+}

@@ -1,0 +1,69 @@
+package verbs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/kernel"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// status succeeds only if an ADD could work now.
+func (c *call) status(ctx context.Context) error {
+	needs, err := c.Needs(c.StdinData, users{})
+	if err != nil {
+		return err
+	}
+	if needs.Tun {
+		if err := kernel.ProbeTun(); err != nil {
+			return unavailable(err)
+		}
+	}
+	if needs.Bridge != "" {
+		if err := c.bridgeReady(needs.Bridge, needs.MustExist); err != nil {
+			return unavailable(err)
+		}
+	}
+	if d := c.delegate(needs.Delegate); d != nil {
+		return d.status(ctx)
+	}
+	return nil
+}
+
+// unavailable keeps what an error says and gives it the code of STATUS.
+func unavailable(err error) error {
+	e := cnierr.Find(err, cnierr.NotAvailable, "call STATUS again when the host is ready")
+	return cnierr.New(cnierr.NotAvailable, e.Details, "%s", e.Msg)
+}
+
+func (c *call) bridgeReady(name string, mustExist bool) error {
+	bridge, err := c.k.Link(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if mustExist {
+			return cnierr.New(cnierr.NotAvailable, "with \"bridgeMode\": \"existing\" the host's network manager makes the bridge: start it, or use \"create\"",
+				"bridge %s does not exist", name)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if bridge.Kind != linkspec.Bridge {
+		return cnierr.New(cnierr.NotAvailable, "give \"bridge\" the name of a bridge, or a name that is not taken",
+			"%s is not a bridge but a %s device", name, bridge.Kind)
+	}
+	if mustExist && !*bridge.Up {
+		return cnierr.New(cnierr.NotAvailable, "set it up: ip link set "+name+" up", "bridge %s is down", name)
+	}
+	ports, err := c.k.Ports(name)
+	if err != nil {
+		return err
+	}
+	if len(ports) >= kernel.MaxPorts {
+		return cnierr.New(cnierr.NotAvailable, "give further guests another bridge, in a conflist of its own",
+			"bridge %s has %d ports, which is all that a bridge can have", name, len(ports))
+	}
+	return nil
+}

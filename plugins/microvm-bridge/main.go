@@ -1,0 +1,16 @@
+// Command microvm-bridge is a CNI plugin that puts the tap of a microVM on a
+// bridge of the host, and gives its guest addresses.
+package main
+
+import (
+	"os"
+
+	"github.com/microvm-cni/microvm-cni/pkg/plan"
+	"github.com/microvm-cni/microvm-cni/pkg/verbs"
+)
+
+func main() {
+	os.Exit(verbs.Main(verbs.Plugin{
+		Name: "microvm-bridge", Plan: plan.Bridge, Removal: plan.BridgeRemoval, Needs: plan.BridgeNeeds,
+	}))
+}
