@@ -12,6 +12,8 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/result"
 )
 
+const root = 0 // uid
+
 type tapPlan struct {
 	conf *config.Tap
 	rt   config.Runtime
@@ -29,8 +31,14 @@ func Tap(stdin []byte, rt config.Runtime, ownNetns bool, host Host) (Plan, error
 	if err != nil {
 		return nil, err
 	}
-	p := &tapPlan{conf: conf, rt: rt, att: identity(conf.Common, rt), owner: 0, group: linkspec.NoID}
-	if p.owner, err = number(conf.Owner, 0, host.User); err != nil {
+	p := &tapPlan{conf: conf, rt: rt, att: identity(conf.Common, rt)}
+	// With neither owner nor group anyone could attach to the tap; with both
+	// set both must match, so that a group alone needs the owner to be unset.
+	nobody := uint32(root)
+	if conf.Group != nil {
+		nobody = linkspec.NoID
+	}
+	if p.owner, err = number(conf.Owner, nobody, host.User); err != nil {
 		return nil, err
 	}
 	if p.group, err = number(conf.Group, linkspec.NoID, host.Group); err != nil {
