@@ -38,7 +38,8 @@ const (
 	// Shared links serve several attachments: ensured by ADD, and removed only
 	// when this software made them and nobody uses them any more.
 	Shared
-	// Joined links belong to somebody else: they are looked at, never changed.
+	// Joined links belong to somebody else: they are looked at, and kept from
+	// being changed by a port that joins them.
 	Joined
 )
 
@@ -118,7 +119,7 @@ type State struct {
 // too, so that it must be brought about by one process at a time.
 func (s State) Shared() bool {
 	for _, l := range s.Links {
-		if l.Role == Shared {
+		if l.Role == Shared || l.Role == Joined {
 			return true
 		}
 	}

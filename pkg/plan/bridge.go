@@ -34,7 +34,9 @@ func Bridge(stdin []byte, rt config.Runtime, ownNetns bool, _ Host) (Plan, error
 	return &bridgePlan{conf: conf, rt: rt, att: identity(conf.Common, rt), ownNetns: ownNetns}, nil
 }
 
-func (p *bridgePlan) Shared() bool { return !p.conf.Existing }
+// Shared is true for a bridge that is only joined, too: the first port of a
+// bridge without a MAC address of its own changes it for a moment.
+func (p *bridgePlan) Shared() bool { return true }
 
 func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 
@@ -189,9 +191,9 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 	case p.conf.Existing && !there:
 		return bridge, port, missingBridge(p.conf.Bridge)
 	case p.conf.Existing:
-		bridge.Role, bridge.MTU = linkspec.Joined, found.MTU
+		bridge.Role, bridge.MAC, bridge.MTU = linkspec.Joined, found.MAC, found.MTU
 	case there && !ours(found):
-		bridge.Role, bridge.MTU = linkspec.Shared, found.MTU
+		bridge.Role, bridge.MAC, bridge.MTU = linkspec.Shared, found.MAC, found.MTU
 		if p.conf.PromiscMode {
 			bridge.Promisc = new(true)
 		}

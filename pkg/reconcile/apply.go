@@ -67,6 +67,11 @@ func (r *Receipt) bringAbout(ctx context.Context, s linkspec.State) error {
 			drafts = append(drafts, draft)
 		}
 	}
+	for _, want := range s.Links {
+		if err := r.steady(want); err != nil {
+			return err
+		}
+	}
 	// Last of all: a process that dies before this leaves no tap.
 	for _, d := range drafts {
 		if err := d.Keep(); err != nil {
@@ -107,10 +112,35 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
 	}
+	r.before(func() error { return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU}) })
 	if err := r.set(want, got); err != nil {
 		return nil, err
 	}
 	return draft, r.stations(want, got)
+}
+
+// steady puts back what a port changed of its bridge by coming or going: one
+// that nobody gave a MAC address or an MTU takes its ports'. From then on it
+// has its own.
+func (r *Receipt) steady(want linkspec.Link) error {
+	if want.Role != linkspec.Shared && want.Role != linkspec.Joined {
+		return nil
+	}
+	got, err := r.k.Link(want.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the read-back says so
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
+	}
+	change, differs := linkspec.Change(linkspec.Link{MAC: want.MAC, MTU: want.MTU}, got)
+	if !differs {
+		return nil
+	}
+	if err := r.k.Set(got, change); err != nil {
+		return fmt.Errorf("keep MAC and MTU of %s: %w", want.Name, err)
+	}
+	return nil
 }
 
 // create makes a link that must not exist yet.
