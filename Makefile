@@ -1,0 +1,99 @@
+# microvm-cni: see `make help`.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+GO ?= go
+
+# sudo resets PATH to one without the usual place of Go.
+export PATH := $(PATH):/usr/local/go/bin
+
+# The version that a plugin prints when it is run without CNI_COMMAND. It is
+# the same for root in the checkout of a user, where git would refuse.
+override VERSION := $(or $(VERSION),$(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null),unknown)
+
+# Where `make install` puts the plugins, below DESTDIR.
+PLUGINDIR ?= /opt/cni/bin
+
+# What `make test` tests; RUN is a pattern as for `go test -run`.
+PKG ?= ./...
+RUN ?=
+
+MODULE   := github.com/microvm-cni/microvm-cni
+LDFLAGS  := -s -w -X $(MODULE)/pkg/verbs.Version=$(VERSION)
+CACHE    := $(CURDIR)/.cache
+PEERS    := $(CACHE)/peers
+CNI      := github.com/containernetworking/cni
+CNI_IPAM := github.com/containernetworking/plugins/plugins/ipam
+
+# The linter's dependencies stay out of go.mod: `go install` with a version
+# takes them from the linter's own go.mod, checked by the checksum database.
+LINTER_VERSION := v2.15.0
+LINTER_MODULE  := github.com/golangci/golangci-lint/v2
+LINTER         := $(CACHE)/bin/golangci-lint-$(LINTER_VERSION)
+
+# No git state in a binary but VERSION: a build in an exported tree, or as
+# another user than the owner of the checkout, gives the same bytes.
+export GOFLAGS := $(filter-out -buildvcs%,$(GOFLAGS)) -buildvcs=false
+
+.PHONY: build
+build: needs-go ## build the plugins into bin/: static, reproducible
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./plugins/...
+
+.PHONY: install
+install: build ## install the plugins into $(DESTDIR)/opt/cni/bin
+	install -d '$(DESTDIR)$(PLUGINDIR)'
+	install -m 0755 bin/* '$(DESTDIR)$(PLUGINDIR)/'
+
+.PHONY: demo
+demo: ## boot two microVMs on a bridge and watch them ping (root)
+	scripts/demo
+
+# A skipped test fails the run: a suite that skipped is not green. With
+# MICROVM_CNI_ALLOW_SKIP=1 the skips are only listed and counted.
+#
+# Vet has its own step (hence -vet=off). Two packages at a time: more than that
+# makes guests in software emulation starve each other, on any machine.
+.PHONY: test
+test: needs-root needs-go ## run all tests, with the race detector (root); PKG=./pkg/... RUN=TestX to narrow
+	scripts/prepare test
+	@echo '#include <stdlib.h>' | $${CC:-gcc} -E -x c -o /dev/null - 2>/dev/null || \
+		{ echo 'make test: the race detector needs a C compiler and the C headers: apt-get install gcc libc6-dev' >&2; exit 1; }
+	@$(MAKE) --no-print-directory build peers
+	$(GO) vet ./...
+	@$(GO) build -o $(CACHE)/report ./tests/report
+	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 10m -vet=off -json $(if $(RUN),-run '$(RUN)') $(PKG) | $(CACHE)/report
+
+.PHONY: lint
+lint: needs-go $(LINTER) ## check style, layers, forbidden calls and shell scripts
+	scripts/prepare lint
+	shellcheck $$(grep -rlE '^#!/(usr/)?bin/(env )?(ba)?sh$$' .ci scripts tests)
+	$(LINTER) config verify
+	$(LINTER) run ./...
+
+$(LINTER): | needs-go
+	@echo 'building golangci-lint $(LINTER_VERSION) once, about two minutes'
+	@mkdir -p $(@D)
+	GOBIN=$(@D) $(GO) install -trimpath -ldflags '-s -w' $(LINTER_MODULE)/cmd/golangci-lint@$(LINTER_VERSION)
+	mv $(@D)/golangci-lint $@
+
+.PHONY: peers
+peers: needs-go ## build cnitool, host-local and static into .cache/peers, in the versions of go.mod
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(PEERS)/ $(CNI)/cnitool $(CNI_IPAM)/host-local $(CNI_IPAM)/static
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin .cache
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: needs-root
+needs-root:
+	@[ "$$(id -u)" -eq 0 ] || { echo 'make test: the tests need root, for network namespaces and taps: sudo make test' >&2; exit 1; }
+
+.PHONY: needs-go
+needs-go:
+	@command -v $(GO) >/dev/null || { echo 'make: $(GO) is not in PATH; if sudo hides it: sudo env PATH="$$PATH" make ...' >&2; exit 1; }

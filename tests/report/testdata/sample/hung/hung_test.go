@@ -1,0 +1,8 @@
+package hung
+
+import "testing"
+
+func TestHangs(t *testing.T) {
+	t.Log("waiting")
+	t.Run("forever", func(t *testing.T) { select {} })
+}
