@@ -112,7 +112,9 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
 	}
-	r.before(func() error { return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU}) })
+	r.before(func() error {
+		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
+	})
 	if err := r.set(want, got); err != nil {
 		return nil, err
 	}
@@ -190,11 +192,12 @@ func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, got, err
 	}
+	// A Create that fails half way may leave a bridge, but one that is ours.
+	r.before(func() error { return releaseBridge(r.k, want.Name) })
 	draft, err := r.k.Create(want)
 	if err != nil {
 		return nil, got, fmt.Errorf("create: %w", err)
 	}
-	r.before(func() error { return releaseBridge(r.k, want.Name) })
 	got, err = r.k.Link(want.Name)
 	if err != nil {
 		return nil, got, err

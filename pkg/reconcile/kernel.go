@@ -30,7 +30,8 @@ type Kernel interface {
 	// Create makes a link of that kind and name, down, with the fields that can
 	// only be given at creation: for a tap owner, group and multiQueue. A tap
 	// that is not kept dies with the process. A bridge gets a MAC address of its
-	// own that no port changes.
+	// own that no port changes, and the alias that it declares, from its first
+	// moment on: one without it would be nobody's if the process ended there.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order

@@ -13,9 +13,12 @@
 package result
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -156,9 +159,31 @@ func before110(r *types100.Result) *types100.Result {
 
 // Parse reads a result of any version.
 func Parse(r types.Result) (*types100.Result, error) {
+	if err := whole(r); err != nil {
+		return nil, err
+	}
 	converted, err := types100.NewResultFromResult(r)
 	if err != nil {
 		return nil, fmt.Errorf("convert result: %w", err)
 	}
 	return converted, nil
+}
+
+// whole refuses a null in a list: the conversion between versions, and whoever
+// reads the result after it, would crash on it.
+func whole(r types.Result) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("read result: %w", err)
+	}
+	var lists struct{ Interfaces, IPs, Routes []json.RawMessage }
+	if err := json.Unmarshal(text, &lists); err != nil {
+		return fmt.Errorf("read result: %w", err)
+	}
+	for _, item := range slices.Concat(lists.Interfaces, lists.IPs, lists.Routes) {
+		if string(item) == "null" {
+			return errors.New("there is a null in interfaces, ips or routes")
+		}
+	}
+	return nil
 }

@@ -50,7 +50,11 @@ func (d *ipam) add(ctx context.Context) (*types100.Result, error) {
 	if err != nil {
 		return nil, d.failed("ADD", err)
 	}
-	return result.Parse(r)
+	parsed, err := result.Parse(r)
+	if err != nil {
+		return nil, d.failed("ADD", err)
+	}
+	return parsed, nil
 }
 
 func (d *ipam) check(ctx context.Context) error { return d.run(ctx, "CHECK") }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -100,8 +101,7 @@ func (c *call) plan() (plan.Plan, error) {
 	}
 	own, err := kernel.SameNetns(rt.Netns)
 	if err != nil {
-		return nil, cnierr.New(cnierr.Environment, "CNI_NETNS must be the path of a network namespace, such as /run/netns/NAME (ip netns add NAME)",
-			"open CNI_NETNS %s: %w", rt.Netns, err)
+		return nil, fmt.Errorf("CNI_NETNS: %w", err)
 	}
 	return c.Plan(c.StdinData, rt, own, users{})
 }

@@ -1,0 +1,244 @@
+package kernel
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+const tunPath = "/dev/net/tun"
+
+// Create makes a tap or a bridge, down. A bridge that declares an alias has it
+// from the moment that it exists.
+func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
+	if err := checkName(l.Name); err != nil {
+		return nil, err
+	}
+	switch l.Kind {
+	case linkspec.Tap:
+		return k.createTap(l)
+	case linkspec.Bridge:
+		return k.createBridge(l)
+	}
+	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
+}
+
+// checkName refuses what the kernel would take for something else than the
+// name of one device, or refuse without a reason: it fills "%d" in, and "all"
+// and "default" stand for all devices in net.ipv4.conf.
+func checkName(name string) error {
+	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, name)
+	if reserved || len(name) > attachment.MaxName || strings.ContainsAny(name, "%/: \t\n\v\f\r") {
+		return cnierr.New(cnierr.Config, "use a name of 1 to 15 bytes without %, /, : and white space, other than . .. all default",
+			"%q cannot be the name of a device", name)
+	}
+	return nil
+}
+
+// tapDraft is a tap that goes when its file is closed, unless it was kept.
+type tapDraft struct {
+	name string
+	fd   int // -1 when closed
+}
+
+func (k *Kernel) createTap(l linkspec.Link) (linkspec.Draft, error) {
+	fd, err := openTun()
+	if err != nil {
+		return nil, err
+	}
+	d := &tapDraft{name: l.Name, fd: fd}
+	if err := k.configureTap(d, l); err != nil {
+		return nil, errors.Join(fmt.Errorf("make tap %s: %w", l.Name, err), d.Discard())
+	}
+	return d, nil
+}
+
+func (k *Kernel) configureTap(d *tapDraft, l linkspec.Link) error {
+	multiQueue := l.MultiQueue != nil && *l.MultiQueue
+	if err := attachAs(l.Context, d.fd, l.Name, multiQueue); err != nil {
+		return err
+	}
+	if l.Owner != nil && *l.Owner != linkspec.NoID {
+		if err := unix.IoctlSetInt(d.fd, unix.TUNSETOWNER, int(*l.Owner)); err != nil {
+			return fmt.Errorf("set owner %d: %w", *l.Owner, err)
+		}
+	}
+	if l.Group != nil && *l.Group != linkspec.NoID {
+		if err := unix.IoctlSetInt(d.fd, unix.TUNSETGROUP, int(*l.Group)); err != nil {
+			return fmt.Errorf("set group %d: %w", *l.Group, err)
+		}
+	}
+	if multiQueue {
+		return k.checkQueues(l.Name)
+	}
+	return nil
+}
+
+// attachAs attaches in that SELinux context, "" for the process's own.
+func attachAs(context string, fd int, name string, multiQueue bool) error {
+	if context != "" {
+		return attachIn(context, fd, name, multiQueue)
+	}
+	return attach(fd, name, multiQueue)
+}
+
+// attach makes a tap of that name and attaches the file to it. It never
+// attaches to one that is there (IFF_TUN_EXCL).
+func attach(fd int, name string, multiQueue bool) error {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL)
+	if multiQueue {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	request.SetUint16(flags)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		return attachError(err)
+	}
+	if request.Name() != name {
+		return fmt.Errorf("the kernel named it %s", request.Name())
+	}
+	return nil
+}
+
+// attachError is what an error of TUNSETIFF means.
+func attachError(err error) error {
+	switch {
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%w: %w", fs.ErrExist, err)
+	case errors.Is(err, unix.EPERM):
+		return cnierr.New(cnierr.Kernel, asRoot, "the kernel lets this process make no tap: %w", err)
+	}
+	return err
+}
+
+// checkQueues makes sure that nobody attached to a multi-queue tap before it
+// had its owner. After that only the owner can.
+func (k *Kernel) checkQueues(name string) error {
+	reply, err := k.conn.get(getLink(name))
+	if err != nil {
+		return err
+	}
+	if n := decodeLink(reply).queues; n != 1 {
+		return cnierr.New(cnierr.TryAgain,
+			"a process that may open "+tunPath+" attaches to taps of others while they are made: find it, or close "+tunPath+" to it",
+			"another process attached to the new tap: it has %d queues, not 1", n)
+	}
+	return nil
+}
+
+// Keep makes the tap persistent, then closes its file.
+func (d *tapDraft) Keep() error {
+	if err := unix.IoctlSetInt(d.fd, unix.TUNSETPERSIST, 1); err != nil {
+		return fmt.Errorf("make tap %s persistent: %w", d.name, err)
+	}
+	return d.Discard()
+}
+
+// Discard closes the tap's file, with which goes the tap if it was not kept.
+func (d *tapDraft) Discard() error {
+	if d.fd < 0 {
+		return nil
+	}
+	fd := d.fd
+	d.fd = -1
+	// Linux closes the file even when it returns EINTR.
+	if err := unix.Close(fd); err != nil && err != unix.EINTR {
+		return fmt.Errorf("close tap %s: %w", d.name, err)
+	}
+	return nil
+}
+
+// bridgeDraft is a bridge that stays, unless it is discarded.
+type bridgeDraft struct {
+	k     *Kernel
+	name  string
+	index int
+	kept  bool
+}
+
+func (d *bridgeDraft) Keep() error {
+	d.kept = true
+	return nil
+}
+
+func (d *bridgeDraft) Discard() error {
+	if d.kept {
+		return nil
+	}
+	d.kept = true
+	return d.k.Delete(linkspec.Link{Name: d.name, Index: d.index})
+}
+
+// createBridge makes a bridge whose MAC address counts as set by the user, so
+// that it never follows that of a port.
+//
+// The kernel takes no alias for a new link. The alias comes in a second request,
+// sent in the same system call, so that there is never a bridge of ours without
+// it for a killed process to leave behind. The second request finds the bridge
+// by a device group that is nobody else's: by name it could meet, should the
+// first one fail, a bridge that somebody else made.
+func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
+	group := randomGroup()
+	requests := []*message{newBridge(l.Name, group)}
+	if l.Alias != nil {
+		requests = append(requests, newMessage(unix.RTM_NEWLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+			u32(unix.IFLA_GROUP, group).
+			attr(unix.IFLA_IFALIAS, aliasOf(*l.Alias)))
+	}
+	errs := k.conn.doAll(requests...)
+	if err := errs[0]; err != nil {
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			err = cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
+		}
+		return nil, fmt.Errorf("make bridge %s: %w", l.Name, err)
+	}
+	index, err := k.indexOf(l.Name)
+	if err != nil {
+		return nil, fmt.Errorf("find new bridge: %w", err)
+	}
+	d := &bridgeDraft{k: k, name: l.Name, index: index}
+	// The group has served its purpose.
+	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
+	if err := errors.Join(append(errs, reset)...); err != nil {
+		return nil, errors.Join(fmt.Errorf("tag bridge %s: %w", l.Name, err), d.Discard())
+	}
+	return d, nil
+}
+
+func newBridge(name string, group uint32) *message {
+	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		text(unix.IFLA_IFNAME, name).
+		attr(unix.IFLA_ADDRESS, randomMAC()).
+		u32(unix.IFLA_GROUP, group)
+	return m.nest(unix.IFLA_LINKINFO, func() {
+		m.text(unix.IFLA_INFO_KIND, string(linkspec.Bridge))
+	})
+}
+
+// randomMAC is a locally administered unicast address.
+func randomMAC() []byte {
+	mac := make([]byte, 6)
+	rand.Read(mac) // never fails
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// randomGroup is a device group that no link is in: administrators count theirs
+// from 0, and the kernel knows 2^32.
+func randomGroup() uint32 {
+	var b [4]byte
+	rand.Read(b[:]) // never fails
+	return native.Uint32(b[:])&0x3fffffff | 0x40000000
+}

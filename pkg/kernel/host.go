@@ -1,0 +1,84 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+)
+
+// SameNetns tells whether the path leads to the network namespace of the
+// calling thread. A path that leads to no network namespace is an error.
+func SameNetns(path string) (bool, error) {
+	own, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return false, fmt.Errorf("look at own network namespace: %w", err)
+	}
+	// A pipe in place of a namespace must not keep the open waiting.
+	other, err := os.OpenFile(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, badNetns("%w", err)
+	}
+	defer other.Close()
+	var fs unix.Statfs_t
+	if err = unix.Fstatfs(int(other.Fd()), &fs); err != nil {
+		return false, badNetns("stat %s: %w", path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return false, badNetns("%s is not a namespace", path)
+	}
+	kind, err := unix.IoctlRetInt(int(other.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return false, badNetns("%s is another kind of namespace", path)
+	}
+	stat, err := other.Stat()
+	if err != nil {
+		return false, badNetns("%w", err)
+	}
+	return os.SameFile(own, stat), nil
+}
+
+func badNetns(format string, a ...any) error {
+	return cnierr.New(cnierr.Environment, "give the path of a network namespace, such as /run/netns/NAME (ip netns add NAME)", format, a...)
+}
+
+// LookupUser returns the uid of a user of the host (/etc/passwd).
+func LookupUser(name string) (uint32, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, unknownName("user", "/etc/passwd", name, err)
+	}
+	return parseID(u.Uid)
+}
+
+// LookupGroup returns the gid of a group of the host (/etc/group).
+func LookupGroup(name string) (uint32, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, unknownName("group", "/etc/group", name, err)
+	}
+	return parseID(g.Gid)
+}
+
+func unknownName(what, file, name string, err error) error {
+	details := fmt.Sprintf("make the %s, or give its number: names are looked up in %s only, not in a directory service", what, file)
+	var noUser user.UnknownUserError
+	var noGroup user.UnknownGroupError
+	if errors.As(err, &noUser) || errors.As(err, &noGroup) {
+		return cnierr.New(cnierr.Config, details, "there is no %s %q on this host", what, name)
+	}
+	return cnierr.New(cnierr.Config, details, "look up %s %q: %w", what, name, err)
+}
+
+func parseID(s string) (uint32, error) {
+	id, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("parse id: %w", err)
+	}
+	return uint32(id), nil
+}

@@ -1,0 +1,54 @@
+// Package kernel is the real kernel, as far as the engine needs it: links,
+// bridge ports, tap devices, addresses and parameters of one network namespace.
+//
+// It speaks route netlink over one socket that it keeps, with messages of its
+// own making: a lookup of a link is one request, and nothing is listed that the
+// kernel can find or filter itself.
+package kernel
+
+import (
+	"fmt"
+)
+
+// LockDir is the directory whose lock keeps processes of this software from
+// changing at the same time what attachments share.
+const LockDir = "/run/microvm-cni"
+
+// Kernel is the kernel's view of one network namespace. It may be used by
+// threads of that namespace only: taps and parameters are those of the thread.
+type Kernel struct {
+	conn    *conn
+	lockDir string
+}
+
+// Option changes what New returns.
+type Option func(*Kernel)
+
+// WithLockDir makes Lock use another directory than LockDir.
+func WithLockDir(dir string) Option {
+	return func(k *Kernel) { k.lockDir = dir }
+}
+
+// New returns the kernel for the network namespace of the calling thread.
+func New(options ...Option) (*Kernel, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	k := &Kernel{conn: c, lockDir: LockDir}
+	for _, o := range options {
+		o(k)
+	}
+	return k, nil
+}
+
+// Close releases what New holds. A process that ends need not call it.
+func (k *Kernel) Close() error {
+	return wrap("close netlink socket", k.conn.close())
+}
+
+// missing says that there is no such link, in the words of the name that was
+// asked for.
+func missing(name string, err error) error {
+	return fmt.Errorf("link %s: %w", name, err)
+}

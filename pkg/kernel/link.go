@@ -1,0 +1,269 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Numbers of include/uapi/linux that x/sys does not have.
+const (
+	extSkipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS (rtnetlink.h)
+
+	devconfAcceptRA    = 3  // DEVCONF_ACCEPT_RA (ipv6.h)
+	devconfDisableIPv6 = 26 // DEVCONF_DISABLE_IPV6
+
+	tunTypeTap = 2 // IFF_TAP, as IFLA_TUN_TYPE has it
+)
+
+// Link returns the link that has the name, or the alternative name. Addresses
+// take a second request, and the name of the bridge a third.
+func (k *Kernel) Link(name string) (linkspec.Link, error) {
+	reply, err := k.conn.get(getLink(name))
+	if err != nil {
+		return linkspec.Link{}, missing(name, err)
+	}
+	r := decodeLink(reply)
+	l := r.link
+	if r.master != 0 {
+		if l.Master, err = k.masterOf(r.master); err != nil {
+			return linkspec.Link{}, missing(name, err)
+		}
+	}
+	l.IPv6, l.AcceptRA = &r.ipv6, &r.acceptRA
+	if l.Addresses, err = k.addresses(l.Index); err != nil {
+		return linkspec.Link{}, missing(name, wrap("list its addresses", err))
+	}
+	return l, nil
+}
+
+// Links returns all links, in a dump that grows with their number. Addresses,
+// IPv6 and AcceptRA are not filled in.
+func (k *Kernel) Links() ([]linkspec.Link, error) {
+	links, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		u32(unix.IFLA_EXT_MASK, extSkipStats))
+	return links, wrap("list links", err)
+}
+
+// Ports returns the ports of the bridge, filled in as by Links. The kernel
+// picks them out, so that it costs little where there are few.
+func (k *Kernel) Ports(bridge string) ([]linkspec.Link, error) {
+	index, err := k.indexOf(bridge)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		u32(unix.IFLA_EXT_MASK, extSkipStats).
+		u32(unix.IFLA_MASTER, uint32(index)))
+	return ports, wrap("list ports of "+bridge, err)
+}
+
+// list makes a dump of links, and looks up the bridges that are not in it.
+func (k *Kernel) list(m *message) ([]linkspec.Link, error) {
+	payloads, err := k.conn.dump(m, unix.RTM_NEWLINK)
+	if err != nil {
+		return nil, err
+	}
+	links := make([]linkspec.Link, len(payloads))
+	masters := make([]int, len(payloads))
+	names := map[int]*string{}
+	for i, p := range payloads {
+		r := decodeLink(p)
+		links[i], masters[i] = r.link, r.master
+		names[r.link.Index] = new(r.link.Name)
+	}
+	for i, master := range masters {
+		if master == 0 {
+			continue
+		}
+		if names[master] == nil {
+			if names[master], err = k.masterOf(master); err != nil {
+				return nil, missing(links[i].Name, err)
+			}
+		}
+		links[i].Master = new(*names[master])
+	}
+	return links, nil
+}
+
+// masterOf returns the name of the bridge that a link was seen to be a port of:
+// none, if the bridge was deleted since, for then it is no port any more.
+func (k *Kernel) masterOf(index int) (*string, error) {
+	name, err := k.nameOf(index)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look up its bridge: %w", err)
+	}
+	return &name, nil
+}
+
+// getLink asks for the link that has the name, or the alternative name.
+func getLink(name string) *message {
+	typ := uint16(unix.IFLA_IFNAME)
+	if len(name) > attachment.MaxName {
+		typ = unix.IFLA_ALT_IFNAME
+	}
+	return newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		u32(unix.IFLA_EXT_MASK, extSkipStats).
+		text(typ, name)
+}
+
+// indexOf returns the index of the link that has the name.
+func (k *Kernel) indexOf(name string) (int, error) {
+	reply, err := k.conn.get(getLink(name))
+	if err != nil {
+		return 0, missing(name, err)
+	}
+	return decodeLink(reply).link.Index, nil
+}
+
+// nameOf returns the name of the link that has the index.
+func (k *Kernel) nameOf(index int) (string, error) {
+	reply, err := k.conn.get(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, index, 0, 0)...).
+		u32(unix.IFLA_EXT_MASK, extSkipStats))
+	if err != nil {
+		return "", err
+	}
+	return decodeLink(reply).link.Name, nil
+}
+
+// record is what one message tells about a link.
+type record struct {
+	link           linkspec.Link
+	master         int // index, 0 for none
+	ipv6, acceptRA bool
+	queues         uint32 // of a multi-queue tap, attached or not
+}
+
+// decodeLink reads an RTM_NEWLINK message.
+func decodeLink(b []byte) record {
+	var r record
+	if len(b) < unix.SizeofIfInfomsg {
+		return r
+	}
+	l := &r.link
+	l.Index = int(int32(native.Uint32(b[4:])))
+	flags := native.Uint32(b[8:])
+	l.Up = new(flags&unix.IFF_UP != 0)
+	// The kernel reports what an administrator asked for here, and leaves out
+	// what bridges and packet sockets made of it (dev_get_flags).
+	l.Promisc = new(flags&unix.IFF_PROMISC != 0)
+	l.Alias, l.Master = new(""), new("")
+	for typ, v := range attrs(b[unix.SizeofIfInfomsg:]) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.Name = textOf(v)
+		case unix.IFLA_IFALIAS:
+			l.Alias = new(textOf(v))
+		case unix.IFLA_PROP_LIST:
+			for t, name := range attrs(v) {
+				if t == unix.IFLA_ALT_IFNAME {
+					l.AltNames = append(l.AltNames, textOf(name))
+				}
+			}
+		case unix.IFLA_ADDRESS:
+			l.MAC = append(net.HardwareAddr(nil), v...)
+		case unix.IFLA_MTU:
+			l.MTU = new(int(u32Of(v)))
+		case unix.IFLA_TXQLEN:
+			l.TxQueueLen = new(int(u32Of(v)))
+		case unix.IFLA_MASTER:
+			r.master = int(u32Of(v))
+		case unix.IFLA_LINKINFO:
+			r.linkInfo(v)
+		case unix.IFLA_AF_SPEC:
+			r.devconf(lookup(lookup(v, unix.AF_INET6), unix.IFLA_INET6_CONF))
+		}
+	}
+	return r
+}
+
+// linkInfo reads what is particular to the kind of device, and to ports.
+func (r *record) linkInfo(b []byte) {
+	l := &r.link
+	l.Kind = linkspec.Kind(textOf(lookup(b, unix.IFLA_INFO_KIND)))
+	if data := lookup(b, unix.IFLA_INFO_DATA); l.Kind == "tun" && flagIs(lookup(data, unix.IFLA_TUN_TYPE), tunTypeTap) {
+		l.Kind = linkspec.Tap
+		r.tap(data)
+	}
+	if textOf(lookup(b, unix.IFLA_INFO_SLAVE_KIND)) == string(linkspec.Bridge) {
+		data := lookup(b, unix.IFLA_INFO_SLAVE_DATA)
+		l.Hairpin = new(flagOf(lookup(data, unix.IFLA_BRPORT_MODE)))
+		l.Isolated = new(flagOf(lookup(data, unix.IFLA_BRPORT_ISOLATED)))
+	}
+}
+
+func (r *record) tap(data []byte) {
+	l := &r.link
+	l.Owner, l.Group = new(linkspec.NoID), new(linkspec.NoID)
+	for typ, v := range attrs(data) {
+		switch typ {
+		case unix.IFLA_TUN_OWNER:
+			l.Owner = new(u32Of(v))
+		case unix.IFLA_TUN_GROUP:
+			l.Group = new(u32Of(v))
+		case unix.IFLA_TUN_MULTI_QUEUE:
+			l.MultiQueue = new(flagOf(v))
+		case unix.IFLA_TUN_PERSIST:
+			l.Persist = new(flagOf(v))
+		case unix.IFLA_TUN_NUM_QUEUES, unix.IFLA_TUN_NUM_DISABLED_QUEUES:
+			r.queues += u32Of(v)
+		}
+	}
+}
+
+// devconf reads the parameters net.ipv6.conf.NAME.*, which the kernel sends
+// along. A device that IPv6 knows nothing of sends none.
+func (r *record) devconf(b []byte) {
+	if len(b) < 4*(devconfDisableIPv6+1) {
+		return
+	}
+	r.ipv6 = native.Uint32(b[4*devconfDisableIPv6:]) == 0
+	r.acceptRA = native.Uint32(b[4*devconfAcceptRA:]) != 0
+}
+
+func flagIs(v []byte, want byte) bool { return len(v) > 0 && v[0] == want }
+
+// addresses returns the addresses of the link of that index.
+func (k *Kernel) addresses(index int) ([]linkspec.Address, error) {
+	body := native.AppendUint32([]byte{unix.AF_UNSPEC, 0, 0, 0}, uint32(index))
+	payloads, err := k.conn.dump(newMessage(unix.RTM_GETADDR, 0, body...), unix.RTM_NEWADDR)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []linkspec.Address
+	for _, p := range payloads {
+		if a, ok := decodeAddress(p); ok {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs, nil
+}
+
+// decodeAddress reads an RTM_NEWADDR message (struct ifaddrmsg).
+func decodeAddress(b []byte) (linkspec.Address, bool) {
+	if len(b) < unix.SizeofIfAddrmsg {
+		return linkspec.Address{}, false
+	}
+	bits, flags := int(b[1]), uint32(b[2])
+	b = b[unix.SizeofIfAddrmsg:]
+	ip := lookup(b, unix.IFA_LOCAL) // the other one is the peer's, where they differ
+	if ip == nil {
+		ip = lookup(b, unix.IFA_ADDRESS)
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	if long := lookup(b, unix.IFA_FLAGS); long != nil {
+		flags = u32Of(long)
+	}
+	return linkspec.Address{
+		Prefix: netip.PrefixFrom(addr, bits),
+		NoDAD:  flags&unix.IFA_F_NODAD != 0,
+		Failed: flags&unix.IFA_F_DADFAILED != 0,
+	}, ok
+}

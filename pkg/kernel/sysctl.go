@@ -1,0 +1,94 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// minIPv6MTU is the MTU in bytes below which the kernel takes IPv6 off a device
+// (IPV6_MIN_MTU; RFC 8200, section 5).
+const minIPv6MTU = 1280
+
+// Sysctl reads a kernel parameter of the calling thread's network namespace.
+func (k *Kernel) Sysctl(key string) (string, error) {
+	path, err := sysctlPath(key)
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("sysctl %s: %w", key, err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// SetSysctl writes a kernel parameter of the calling thread's network namespace.
+func (k *Kernel) SetSysctl(key, value string) error {
+	path, err := sysctlPath(key)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path, value); err != nil {
+		return fmt.Errorf("sysctl %s: %w", key, err)
+	}
+	return nil
+}
+
+// sysctlPath turns the dots of a key into slashes. No part of a key may be
+// empty, so that a key cannot lead out of /proc/sys.
+func sysctlPath(key string) (string, error) {
+	path := strings.ReplaceAll(key, ".", "/")
+	if strings.Contains(key, "/") || !fs.ValidPath(path) {
+		return "", fmt.Errorf("sysctl %q: %w", key, fs.ErrInvalid)
+	}
+	return "/proc/sys/" + path, nil
+}
+
+// writeFile writes to a file that is there.
+func writeFile(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+func (k *Kernel) setIPv6(l, change linkspec.Link) error {
+	if change.IPv6 != nil {
+		if err := setConf(l.Name, "disable_ipv6", !*change.IPv6, !*change.IPv6); err != nil {
+			return fmt.Errorf("set IPv6: %w", err)
+		}
+	}
+	if change.AcceptRA != nil {
+		if err := setConf(l.Name, "accept_ra", *change.AcceptRA, !*change.AcceptRA); err != nil {
+			return fmt.Errorf("set accept_ra: %w", err)
+		}
+	}
+	return nil
+}
+
+// setNewIPv6 sets IPv6 again on a device that had too short an MTU for it: with
+// a longer one the kernel gives it IPv6 anew, as it would a new device.
+func (k *Kernel) setNewIPv6(l, change linkspec.Link) error {
+	if change.MTU == nil || l.MTU == nil || *l.MTU >= minIPv6MTU || *change.MTU < minIPv6MTU {
+		return nil
+	}
+	return k.setIPv6(l, change)
+}
+
+// setConf sets a parameter of IPv6 on one device. Where IPv6 knows nothing of
+// the device, or is not there at all, what turns something off is done already.
+func setConf(name, parameter string, value, off bool) error {
+	path := "/proc/sys/net/ipv6/conf/" + name + "/" + parameter
+	err := writeFile(path, string('0'+rune(bit(value))))
+	if off && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
