@@ -1,0 +1,129 @@
+package chain
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+)
+
+// cnitool runs cnitool on the host with the conflists of a folder, and returns
+// what it prints.
+func (h *host) cnitool(folder string, args ...string) (string, error) {
+	var out []byte
+	err := h.do(func() error {
+		cmd := exec.Command(filepath.Join(bin, "cnitool"), args...)
+		cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+folder)
+		var err error
+		out, err = cmd.CombinedOutput()
+		return err
+	})
+	return string(out), err
+}
+
+// Every conflist that is shipped goes through all the verbs.
+func TestShippedConflists(t *testing.T) {
+	folder, err := filepath.Abs("../../conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(folder + "/*.conflist")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no conflists in %s: %v", folder, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			h := newHost(t)
+			list, err := libcni.NetworkConfFromFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(list.Bytes), `"existing"`) {
+				h.bridge("br0", "")
+			}
+			tool := func(args ...string) (string, error) {
+				return h.cnitool(folder, append([]string{args[0], list.Name}, args[1:]...)...)
+			}
+			ok := func(args ...string) string {
+				t.Helper()
+				out, err := tool(args...)
+				if err != nil {
+					t.Fatalf("cnitool %v: %v\n%s", args, err, out)
+				}
+				return out
+			}
+			fails := func(word string, args ...string) {
+				t.Helper()
+				if out, err := tool(args...); err == nil || !strings.Contains(out, word) {
+					t.Errorf("cnitool %v: %v, want an error about %q\n%s", args, err, word, out)
+				}
+			}
+			one, two := h.NewNetns("one"), h.NewNetns("two")
+			ok("status", one)
+			ok("add", one)
+			ok("check", one)
+			fails("exists already", "add", one)
+			ok("check", one)
+			if !strings.Contains(string(list.Bytes), `"static"`) { // whose one address is given twice, then
+				ok("add", two)
+				ok("check", two)
+				h.DeleteNetns("two")
+				ok("del", two)
+				ok("check", one)
+			}
+			ok("del", one)
+			h.empty()
+			ok("del", one)
+			ok("add", one)
+			_, _ = tool("gc", one) // what it says is the next test's matter
+			h.empty()
+		})
+	}
+}
+
+// cnitool gc deletes what its cache knows. It then sends GC without a list of
+// valid attachments, which must not remove anything. A runtime that sends an
+// empty list removes what the cache forgot.
+func TestCnitoolGC(t *testing.T) {
+	h := newHost(t)
+	lab, side := h.pair(nil), h.side("br0")
+	folder := t.TempDir()
+	for _, n := range []*network{lab, side} {
+		if err := os.WriteFile(filepath.Join(folder, n.name+".conflist"), n.conflist(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forgotten, cached := h.NewNetns("forgotten"), h.NewNetns("cached")
+	for _, args := range [][]string{{"add", "lab", forgotten}, {"add", "side", forgotten}, {"add", "lab", cached}} {
+		if out, err := h.cnitool(folder, args...); err != nil {
+			t.Fatalf("cnitool %v: %v\n%s", args, err, out)
+		}
+		if args[2] == forgotten {
+			lab.forget()
+		}
+	}
+	out, err := h.cnitool(folder, "gc", "lab", cached)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !strings.Contains(out, "cni.dev/valid-attachments is missing") {
+		t.Errorf("cnitool gc: %v\n%s", err, out)
+	}
+	if leases := h.leases("lab"); len(leases) != 1 || len(h.made()) != 3 {
+		t.Errorf("leases are %v, links %v: want those of the attachment that the cache forgot", leases, h.made())
+	}
+	if err := lab.gc(); err != nil {
+		t.Fatal(err)
+	}
+	if leases := h.leases("lab"); len(leases) != 0 {
+		t.Errorf("leases are %v", leases)
+	}
+	if leases := h.leases("side"); len(leases) != 1 || len(h.made()) != 2 {
+		t.Errorf("leases of the other network are %v, links are %v", leases, h.made())
+	}
+	if err := side.gc(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,71 @@
+package chain
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// raw is JSON as it stands.
+func raw(s string) json.RawMessage { return json.RawMessage(s) }
+
+// foreign is a network whose tap is made by somebody else's plugin.
+func (h *host) foreign(name string) *network {
+	h.t.Helper()
+	h.fake("other-tap", strings.ReplaceAll(`case "$CNI_COMMAND" in
+ADD)
+  ip tuntap add TAP mode tap
+  ip link set TAP mtu 1450
+  echo '{"cniVersion":"1.1.0","interfaces":[{"name":"TAP"}]}' ;;
+esac`, "TAP", name))
+	h.mine = append(h.mine, name)
+	return h.network("lab", newest, conf{"type": "other-tap"}, gateway)
+}
+
+// Any plugin's tap is joined, and given back as it was, less the bridge.
+func TestForeignTap(t *testing.T) {
+	h := newHost(t)
+	n := h.foreign("tap0")
+	v := h.vm("vm1")
+	r := n.add(v)
+	joined := h.link("tap0")
+	if joined.Master != "br0" || !joined.up() || joined.MTU != 1450 {
+		t.Errorf("tap0 is on %q, flags %v, mtu %d", joined.Master, joined.Flags, joined.MTU)
+	}
+	if v.tapOf(r) != "tap0" || r.Interfaces[2].Mac == joined.MAC {
+		t.Errorf("result is %v", r)
+	}
+	n.holds(v)
+	n.remove(v)
+	left := h.link("tap0")
+	if left == nil {
+		t.Fatal("DEL deleted a tap that is not ours")
+	}
+	if left.Master != "" || left.up() || len(left.AltNames) > 0 || left.Alias != "" {
+		t.Errorf("DEL left tap0 so: %+v", left)
+	}
+	n.remove(v)
+}
+
+// A bridge plugin that fails gives the tap back as it got it.
+func TestForeignTapAfterFailure(t *testing.T) {
+	h := newHost(t)
+	h.tap("tap0")
+	h.fake("broken", `[ "$CNI_COMMAND" != ADD ] || exit 1`)
+	before := h.snapshot("ip -d link show tap0; cat /proc/sys/net/ipv6/conf/tap0/disable_ipv6")
+	n := h.network("lab", newest, gateway)
+	v := h.vm("vm1")
+	prev := conf{"cniVersion": newest, "interfaces": []conf{{"name": "tap0"}}}
+	for _, ipam := range []conf{
+		{"type": "broken"},
+		{"type": "host-local", "ranges": ranges("10.1.0.0/16", "10.1.0.0/17")},
+		{"type": "static", "addresses": []conf{{"address": "10.1.0.1/16", "gateway": "10.1.0.1"}}},
+	} {
+		a := h.exec(call{plugin: "microvm-bridge", verb: "ADD", vm: v, stdin: n.single(0, conf{"prevResult": prev, "ipam": ipam})})
+		if a.exit == 0 {
+			t.Errorf("%v: ADD succeeded: %s", ipam, a.stdout)
+		}
+		before.same(t)
+		h.empty()
+	}
+}
