@@ -8,6 +8,7 @@ package kernel
 
 import (
 	"fmt"
+	"sync"
 )
 
 // LockDir is the directory whose lock keeps processes of this software from
@@ -19,6 +20,7 @@ const LockDir = "/run/microvm-cni"
 type Kernel struct {
 	conn    *conn
 	lockDir string
+	waits   sync.WaitGroup // for the lock, those that were given up, too
 }
 
 // Option changes what New returns.
@@ -42,8 +44,10 @@ func New(options ...Option) (*Kernel, error) {
 	return k, nil
 }
 
-// Close releases what New holds. A process that ends need not call it.
+// Close releases what New holds, once every wait for the lock has come to its
+// end. A process that ends need not call it.
 func (k *Kernel) Close() error {
+	k.waits.Wait()
 	return wrap("close netlink socket", k.conn.close())
 }
 
