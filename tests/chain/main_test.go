@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// bin is the folder with the plugins, the IPAM plugins and cnitool.
+// bin is the folder with the plugins, the IPAM plugins, the plugins that others
+// chain after ours, and cnitool.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -65,6 +66,12 @@ func build(dir string) error {
 			"github.com/containernetworking/cni/cnitool",
 			"github.com/containernetworking/plugins/plugins/ipam/host-local",
 			"github.com/containernetworking/plugins/plugins/ipam/static",
+			"github.com/containernetworking/plugins/plugins/meta/bandwidth",
+			"github.com/containernetworking/plugins/plugins/meta/firewall",
+			"github.com/containernetworking/plugins/plugins/meta/portmap",
+			"github.com/containernetworking/plugins/plugins/meta/sbr",
+			"github.com/containernetworking/plugins/plugins/meta/tuning",
+			"github.com/containernetworking/plugins/plugins/meta/vrf",
 		},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-buildvcs=false", "-o", dir + "/"}, packages...)...)
