@@ -21,7 +21,7 @@ import (
 // vmm is the user that QEMU runs as: one that nobody is.
 const vmm = 61000
 
-var bin string // folder with the plugins and host-local
+var bin string // folder with the plugins, host-local, portmap and firewall
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -34,7 +34,9 @@ func run(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	bin = dir
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", dir+"/", "../../plugins/...",
-		"github.com/containernetworking/plugins/plugins/ipam/host-local")
+		"github.com/containernetworking/plugins/plugins/ipam/host-local",
+		"github.com/containernetworking/plugins/plugins/meta/firewall",
+		"github.com/containernetworking/plugins/plugins/meta/portmap")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
@@ -53,8 +55,9 @@ type lab struct {
 	cni  *libcni.CNIConfig
 }
 
-// newLab makes a host with the usual chain, configured further.
-func newLab(t *testing.T, tap, bridge keys) *lab {
+// newLab makes a host with the usual chain, configured further, and plugins that
+// come after ours.
+func newLab(t *testing.T, tap, bridge keys, later ...keys) *lab {
 	t.Helper()
 	conf := func(base, more keys) keys {
 		for k, v := range more {
@@ -62,13 +65,13 @@ func newLab(t *testing.T, tap, bridge keys) *lab {
 		}
 		return base
 	}
-	list, err := json.Marshal(keys{"cniVersion": "1.1.0", "name": "lab", "plugins": []keys{
+	list, err := json.Marshal(keys{"cniVersion": "1.1.0", "name": "lab", "plugins": append([]keys{
 		conf(keys{"type": "microvm-tap", "owner": vmm}, tap),
 		conf(keys{"type": "microvm-bridge", "bridge": "br0", "isGateway": true, "ipam": keys{
 			"type": "host-local", "ranges": [][]keys{{{"subnet": "10.7.0.0/24"}}, {{"subnet": "fd00:7::/64"}}},
 			"routes": []keys{{"dst": "0.0.0.0/0"}, {"dst": "::/0"}},
 		}}, bridge),
-	}})
+	}, later...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +102,12 @@ type vm struct {
 
 func (l *lab) add(id string) *vm {
 	l.t.Helper()
-	v := &vm{rt: &libcni.RuntimeConf{ContainerID: id, NetNS: l.NewNetns(id), IfName: "eth0"}}
+	return l.attach(&libcni.RuntimeConf{ContainerID: id, NetNS: l.NewNetns(id), IfName: "eth0"})
+}
+
+func (l *lab) attach(rt *libcni.RuntimeConf) *vm {
+	l.t.Helper()
+	v := &vm{rt: rt}
 	l.do("ADD", func() error {
 		raw, err := l.cni.AddNetworkList(context.Background(), l.list, v.rt)
 		if err != nil {
