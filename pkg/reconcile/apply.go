@@ -345,7 +345,7 @@ func Mismatch(diffs []linkspec.Difference) error {
 		msg += d.String()
 	}
 	return cnierr.New(cnierr.Mismatch,
-		"something else on the host changed it (a network manager, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl) the next ADD repairs",
+		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl) the next ADD repairs",
 		"%s", msg)
 }
 
