@@ -26,6 +26,7 @@ CACHE    := $(CURDIR)/.cache
 PEERS    := $(CACHE)/peers
 CNI      := github.com/containernetworking/cni
 CNI_IPAM := github.com/containernetworking/plugins/plugins/ipam
+CNI_META := github.com/containernetworking/plugins/plugins/meta
 
 # The linter's dependencies stay out of go.mod: `go install` with a version
 # takes them from the linter's own go.mod, checked by the checksum database.
@@ -79,8 +80,9 @@ $(LINTER): | needs-go
 	mv $(@D)/golangci-lint $@
 
 .PHONY: peers
-peers: needs-go ## build cnitool, host-local and static into .cache/peers, in the versions of go.mod
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(PEERS)/ $(CNI)/cnitool $(CNI_IPAM)/host-local $(CNI_IPAM)/static
+peers: needs-go ## build cnitool, host-local, static, portmap and firewall into .cache/peers, in the versions of go.mod
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(PEERS)/ $(CNI)/cnitool $(CNI_IPAM)/host-local $(CNI_IPAM)/static \
+		$(CNI_META)/portmap $(CNI_META)/firewall
 
 .PHONY: clean
 clean: ## remove what the other targets made
