@@ -105,8 +105,8 @@ func (t *table) readOnce() (state, error) {
 	}
 	s := state{exists: true}
 	chain, err := t.conn.ListChain(ourTable(), chainName)
-	if err != nil { // there is none: the library does not tell why
-		return s, nil
+	if err != nil {
+		return s, nil //nolint:nilerr // There is none. The library does not tell that from other errors.
 	}
 	// We set no flag, and one of them puts the table to sleep.
 	s.works = found.Flags == 0 && sameChain(chain)
@@ -130,7 +130,7 @@ func (t *table) observe(of linkspec.Masquerade) ([]linkspec.Masquerade, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(s.rules, func(r rule) bool { return r.isOf(of.Network) }) {
+	if !s.concerns(of.Network) {
 		return nil, nil
 	}
 	got := linkspec.Masquerade{Backend: linkspec.NFTables, Network: of.Network}
@@ -173,6 +173,9 @@ func (t *table) remove(m linkspec.Masquerade) error {
 	if err != nil {
 		return err
 	}
+	if !s.concerns(m.Network) {
+		return nil
+	}
 	gone := 0
 	for _, r := range s.rules {
 		if !r.isOf(m.Network) {
@@ -183,9 +186,6 @@ func (t *table) remove(m linkspec.Masquerade) error {
 			return fmt.Errorf("remove rule %d of table %s: %w", r.Handle, tableName, err)
 		}
 	}
-	if gone == 0 {
-		return nil
-	}
 	if gone == len(s.rules) {
 		t.conn.DelTable(ourTable())
 	}
@@ -193,6 +193,12 @@ func (t *table) remove(m linkspec.Masquerade) error {
 		return fmt.Errorf("remove rules of table %s: %w", tableName, err)
 	}
 	return nil
+}
+
+// concerns tells whether there is something to remove for the network. What
+// somebody emptied is everybody's.
+func (s state) concerns(network string) bool {
+	return s.exists && (len(s.rules) == 0 || slices.ContainsFunc(s.rules, func(r rule) bool { return r.isOf(network) }))
 }
 
 func (s state) masquerades(network string, source netip.Prefix) bool {

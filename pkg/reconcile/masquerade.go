@@ -25,10 +25,8 @@ func (r *Receipt) masquerade(m *linkspec.Masquerade) error {
 	if len(linkspec.DiffMasquerade(*m, got)) == 0 {
 		return nil
 	}
-	if len(got) == 0 {
-		// By the time of an undo others may rely on it.
-		r.before(func() error { return releaseMasquerade(r.k, *m) })
-	}
+	// By the time of an undo others may rely on it, or they do already.
+	r.before(func() error { return releaseMasquerade(r.k, *m) })
 	return r.k.Masquerade(*m)
 }
 

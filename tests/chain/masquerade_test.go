@@ -39,10 +39,11 @@ table ip microvm-cni {
 	}
 }
 END
-for p in iptables ip6tables; do
+for from in iptables:192.0.2.7 ip6tables:2001:db8::7; do
+	p=${from%%:*}
 	$p -t nat -N CNI-of-somebody
 	$p -t nat -A CNI-of-somebody -j MASQUERADE
-	$p -t nat -A POSTROUTING -o lo -m comment --comment 'name: "lab" id: "vm1"' -j CNI-of-somebody
+	$p -t nat -A POSTROUTING -s ${from#*:} -m comment --comment 'name: "lab" id: "vm1"' -j CNI-of-somebody
 done`
 
 // Rules are there as long as the network has a guest, and nobody else's change.
@@ -214,8 +215,12 @@ func TestMasqueradeOfTwoNICs(t *testing.T) {
 // not, and leaves that of the valid ones.
 func TestGCOfMasquerade(t *testing.T) {
 	for _, backend := range natBackends {
-		for _, lost := range []string{"", "for l in $(ls /sys/class/net | grep mvt-); do ip link del $l; done; rm -rf " + leaseDir} {
-			t.Run(backend+" "+lost, func(t *testing.T) {
+		for name, lost := range map[string]string{
+			"one of two": "",
+			"taps lost":  "for l in $(ls /sys/class/net | grep mvt-); do ip link del $l; done; rm -rf " + leaseDir,
+			"flushed":    "iptables -t nat -F; ip6tables -t nat -F",
+		} {
+			t.Run(backend+" "+name, func(t *testing.T) {
 				h := newHost(t)
 				n := h.masked(backend)
 				alive, stale := h.vm("alive"), h.vm("stale")
@@ -280,6 +285,21 @@ func TestMasqueradeAfterAChange(t *testing.T) {
 	}
 	h.unmasked()
 	plainly.remove(v)
+}
+
+// What somebody emptied goes with the last guest all the same.
+func TestEmptiedMasqueradeGoes(t *testing.T) {
+	for _, change := range []string{"nft flush chain inet microvm-cni postrouting", "nft delete chain inet microvm-cni postrouting", "nft flush ruleset", ":"} {
+		h := newQuietHost(t)
+		n := h.masked("nftables")
+		one, two := h.vm("vm1"), h.vm("vm2")
+		n.add(one)
+		n.add(two)
+		h.sh(change)
+		n.remove(one)
+		n.remove(two)
+		h.unmasked()
+	}
 }
 
 // Only joining a bridge is no obstacle.

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -51,7 +52,7 @@ func (h *host) send(station, from, to string) {
 			return err
 		}
 		defer unix.Close(fd)
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		if err = unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 			return err
 		}
 		local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))
@@ -63,9 +64,8 @@ func (h *host) send(station, from, to string) {
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
 		_, err = conn.Write([]byte("x"))
-		return err
+		return errors.Join(err, conn.Close())
 	})
 	if err != nil {
 		h.t.Fatalf("send from %s to %s: %v", from, to, err)
