@@ -25,6 +25,9 @@ type Bridge struct {
 	ForceAddress     bool
 	EnableDAD        bool // for the gateway's IPv6 address
 
+	IPMasq   bool // hide the guests' addresses from the world beyond the network
+	IPTables bool // with iptables, not nftables
+
 	MTU           int // bytes; 0 if not given
 	HairpinMode   bool
 	PromiscMode   bool
@@ -51,6 +54,8 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		IsDefaultGateway: r.flag("isDefaultGateway"),
 		ForceAddress:     r.flag("forceAddress"),
 		EnableDAD:        r.flag("enabledad"),
+		IPMasq:           r.flag("ipMasq"),
+		IPTables:         r.iptables(),
 		MTU:              r.mtu(),
 		HairpinMode:      r.flag("hairpinMode"),
 		PromiscMode:      r.flag("promiscMode"),
@@ -81,6 +86,16 @@ func (r *reader) existing() bool {
 	return mode == "existing"
 }
 
+// iptables reads "ipMasqBackend".
+func (r *reader) iptables() bool {
+	backend := r.text("ipMasqBackend")
+	if !slices.Contains([]string{"", "nftables", "iptables"}, backend) {
+		r.fail(cnierr.New(cnierr.Config, `say "nftables" (or remove the key), or "iptables" for what builds on the chains of the upstream plugins`,
+			"ipMasqBackend: %s is not a backend", quote(backend)))
+	}
+	return backend == "iptables"
+}
+
 func (r *reader) bridge(existing bool) string {
 	if r.has("bridge") {
 		name := r.text("bridge")
@@ -107,6 +122,10 @@ func (b *Bridge) check(r *reader) error {
 	if b.IsGateway && b.IPAM == nil {
 		return cnierr.New(cnierr.Config, "add an ipam section, or remove isGateway and isDefaultGateway",
 			"isGateway: without ipam there is no address to make a gateway's from")
+	}
+	if b.IPMasq && b.IPAM == nil {
+		return cnierr.New(cnierr.Config, "add an ipam section, or remove ipMasq",
+			"ipMasq: without ipam there is no address to masquerade")
 	}
 	if b.HairpinMode && b.PromiscMode {
 		return cnierr.New(cnierr.Config, "remove one of the two", "hairpinMode and promiscMode exclude each other")

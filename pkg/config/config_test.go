@@ -102,6 +102,13 @@ func TestParseBridge(t *testing.T) {
 			 "disableContainerInterface": false, "ingressRate": 0, "guard": null, "runtimeConfig": {"bandwidth": {"ingressRate": 0}}`, ``,
 			Bridge{Common: lab, Bridge: "cni0"},
 		},
+		{"masquerading", `"ipam": {"type": "static"}, "ipMasq": true`, ``, Bridge{Common: lab, Bridge: "cni0", IPMasq: true, IPAM: &IPAM{Type: "static", Check: true}}},
+		{"masquerading by nftables", `"ipam": {"type": "static"}, "ipMasq": true, "ipMasqBackend": "nftables"`, ``, Bridge{Common: lab, Bridge: "cni0", IPMasq: true, IPAM: &IPAM{Type: "static", Check: true}}},
+		{"masquerading by iptables", `"ipam": {"type": "static"}, "ipMasq": true, "ipMasqBackend": "iptables"`, ``, Bridge{Common: lab, Bridge: "cni0", IPMasq: true, IPTables: true, IPAM: &IPAM{Type: "static", Check: true}}},
+		{
+			"masquerading on somebody else's bridge", `"ipam": {"type": "static"}, "ipMasq": true, "bridge": "br0", "bridgeMode": "existing"`, ``,
+			Bridge{Common: lab, Bridge: "br0", Existing: true, IPMasq: true, IPAM: &IPAM{Type: "static", Check: true}},
+		},
 		{"null is not given", `"bridge": null, "bridgeMode": null, "ipam": null, "ipamCheck": null, "dns": null`, ``, Bridge{Common: lab, Bridge: "cni0"}},
 		{"existing", `"bridge": "br0", "bridgeMode": "existing", "mtu": 9000, "isGateway": false`, ``, Bridge{Common: lab, Bridge: "br0", Existing: true, MTU: 9000}},
 		{

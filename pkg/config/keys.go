@@ -30,10 +30,10 @@ var bridgePlugin = plugin{
 	name: "microvm-bridge",
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
-		"portIsolation", "enabledad", "ipam", "ipamCheck", "dns",
+		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns",
 	}),
 	later: []string{
-		"ipMasq", "ipMasqBackend", "vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "uplink", "bandwidth",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "uplink", "bandwidth",
 		"ingressRate", "ingressBurst", "egressRate", "egressBurst", "shapedSubnets", "unshapedSubnets", "disableContainerInterface",
 	},
 }

@@ -32,6 +32,7 @@ func BridgeForRemoval(stdin []byte, rt Runtime) (*Bridge, error) {
 	}
 	b := &Bridge{Common: common, DelegateArgs: argsForRemoval(rt.Args).ForDelegate}
 	b.Existing = r.has("bridgeMode") && r.lenient("bridgeMode") != "create"
+	b.IPTables = r.lenient("ipMasqBackend") == "iptables"
 	b.Bridge = r.lenient("bridge")
 	if !r.has("bridge") && !b.Existing {
 		b.Bridge = defaultBridge

@@ -65,6 +65,8 @@ func TestBridgeForRemoval(t *testing.T) {
 		{`"bridgeMode": "existing"`, "", Bridge{Common: lab, Existing: true}},
 		{`"bridge": 5`, "", Bridge{Common: lab}},
 		{`"bridge": "../br0"`, "", Bridge{Common: lab}},
+		{`"ipMasqBackend": "iptables"`, "", Bridge{Common: lab, Bridge: "cni0", IPTables: true}},
+		{`"ipMasq": 5, "ipMasqBackend": 5`, "", Bridge{Common: lab, Bridge: "cni0"}},
 		{`"ipam": {}`, "", Bridge{Common: lab, Bridge: "cni0"}},
 		{`"ipam": "host-local"`, "", Bridge{Common: lab, Bridge: "cni0"}},
 		{`"ipam": {"type": 5}`, "", Bridge{Common: lab, Bridge: "cni0"}},

@@ -7,8 +7,11 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
 // LockDir is the directory whose lock keeps processes of this software from
@@ -18,10 +21,28 @@ const LockDir = "/run/microvm-cni"
 // Kernel is the kernel's view of one network namespace. It may be used by
 // threads of that namespace only: taps and parameters are those of the thread.
 type Kernel struct {
+	NAT
 	conn    *conn
 	lockDir string
 	waits   sync.WaitGroup // for the lock, those that were given up, too
 }
+
+// NAT is how the kernel is told to masquerade: pkg/nat, which is not linked into
+// a plugin that has no use for it.
+type NAT interface {
+	Masquerades(of linkspec.Masquerade) ([]linkspec.Masquerade, error)
+	Masquerade(m linkspec.Masquerade) error
+	Unmasquerade(m linkspec.Masquerade) error
+}
+
+// noNAT is the NAT of a Kernel that was given none.
+type noNAT struct{}
+
+func (noNAT) Masquerades(linkspec.Masquerade) ([]linkspec.Masquerade, error) {
+	return nil, errors.ErrUnsupported
+}
+func (noNAT) Masquerade(linkspec.Masquerade) error   { return errors.ErrUnsupported }
+func (noNAT) Unmasquerade(linkspec.Masquerade) error { return errors.ErrUnsupported }
 
 // Option changes what New returns.
 type Option func(*Kernel)
@@ -31,13 +52,22 @@ func WithLockDir(dir string) Option {
 	return func(k *Kernel) { k.lockDir = dir }
 }
 
+// WithNAT makes New return a kernel that can masquerade. nil is none.
+func WithNAT(nat NAT) Option {
+	return func(k *Kernel) {
+		if nat != nil {
+			k.NAT = nat
+		}
+	}
+}
+
 // New returns the kernel for the network namespace of the calling thread.
 func New(options ...Option) (*Kernel, error) {
 	c, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{conn: c, lockDir: LockDir}
+	k := &Kernel{NAT: noNAT{}, conn: c, lockDir: LockDir}
 	for _, o := range options {
 		o(k)
 	}

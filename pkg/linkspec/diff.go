@@ -4,7 +4,7 @@ import "strings"
 
 // Difference is one declared field that the kernel does not show.
 type Difference struct {
-	Link  string   // name of the link
+	Link  string   // name of the link; of the network, where masquerading is missing
 	Field string   // name of the field, or "link" when there is no such link
 	Want  []string // declared values that are amiss
 	Got   []string // observed values, none where there is nothing
@@ -12,6 +12,9 @@ type Difference struct {
 
 // String says where, what, and what it should be.
 func (d Difference) String() string {
+	if d.Field == masquerading {
+		return "masquerading of network " + d.Link + " for " + strings.Join(d.Want, " ") + " is missing"
+	}
 	got := "none"
 	if len(d.Got) > 0 {
 		got = strings.Join(d.Got, " ")

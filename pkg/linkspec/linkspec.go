@@ -113,11 +113,16 @@ type Sysctl struct {
 type State struct {
 	Links   []Link // in the order in which they are brought about
 	Sysctls []Sysctl
+	// Masquerade is nil where none is declared.
+	Masquerade *Masquerade
 }
 
 // Shared tells whether the state holds anything that other attachments change
 // too, so that it must be brought about by one process at a time.
 func (s State) Shared() bool {
+	if s.Masquerade != nil {
+		return true
+	}
 	for _, l := range s.Links {
 		if l.Role == Shared || l.Role == Joined {
 			return true
@@ -134,6 +139,9 @@ func (s State) String() string {
 	}
 	for _, c := range s.Sysctls {
 		b.WriteString("sysctl " + c.Key + " = " + c.Value + "\n")
+	}
+	if s.Masquerade != nil {
+		b.WriteString(s.Masquerade.String())
 	}
 	return b.String()
 }

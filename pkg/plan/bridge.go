@@ -162,7 +162,9 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if p.ownNetns { // the tap and CNI_NETNS are one place: there is no second name
 		answer.Netns = ""
 	}
-	return linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}, answer, nil
+	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}
+	state.Masquerade, err = p.masquerade(guest.ips)
+	return state, answer, err
 }
 
 // guestMAC is what the runtime asked for here, else what the tap's plugin said,
@@ -280,6 +282,7 @@ func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 	}
 	r := Removal{Attachment: identity(conf.Common, rt), Port: true, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	r.Names = names(conf.Common, rt, "")
+	r.Masquerades, r.Joined = removals(conf, rt), conf.Bridge
 	if !conf.Existing {
 		r.Bridge = conf.Bridge
 	}
@@ -292,5 +295,9 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	if err != nil {
 		return Needs{}, err
 	}
-	return Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}, nil
+	needs := Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	if conf.IPMasq {
+		needs.Masquerade = backend(conf)
+	}
+	return needs, nil
 }

@@ -58,6 +58,10 @@ type Removal struct {
 	// Bridge is what to remove when its last port is gone; "" for none.
 	Bridge   string
 	Delegate *Delegate
+	// Masquerades are what may be masqueraded for the attachment, one for each
+	// backend that may have been used; Joined is the bridge whose ports rely on it.
+	Masquerades []linkspec.Masquerade
+	Joined      string
 }
 
 // Needs is what an ADD would need of the host.
@@ -66,6 +70,8 @@ type Needs struct {
 	Bridge    string // whose ports are not used up; "" for none
 	MustExist bool   // the bridge belongs to somebody else
 	Delegate  *Delegate
+	// Masquerade is by what to masquerade; "" for not at all.
+	Masquerade linkspec.NATBackend
 }
 
 // Host is what a plan asks the host's user database.

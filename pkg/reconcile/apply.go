@@ -54,6 +54,9 @@ func (r *Receipt) bringAbout(ctx context.Context, s linkspec.State) error {
 			return err
 		}
 	}
+	if err := r.masquerade(s.Masquerade); err != nil {
+		return err
+	}
 	var drafts []Draft
 	for _, want := range s.Links {
 		if err := ctx.Err(); err != nil {
@@ -323,7 +326,11 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 			diffs = append(diffs, linkspec.Difference{Link: "sysctl", Field: c.Key, Want: []string{c.Value}, Got: []string{value}})
 		}
 	}
-	return diffs, observed, nil
+	missing, err := diffMasquerade(k, s.Masquerade)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(diffs, missing...), observed, nil
 }
 
 // mismatch is the error that names the differences; nil if there are none.
@@ -345,7 +352,7 @@ func Mismatch(diffs []linkspec.Difference) error {
 		msg += d.String()
 	}
 	return cnierr.New(cnierr.Mismatch,
-		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl) the next ADD repairs",
+		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl, masquerading) the next ADD repairs",
 		"%s", msg)
 }
 

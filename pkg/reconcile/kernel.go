@@ -56,9 +56,31 @@ type Kernel interface {
 	Sysctl(key string) (string, error)
 	SetSysctl(key, value string) error
 
+	NAT
+
 	// Lock keeps other processes of this software from changing what attachments
 	// share, until unlock is called or the process ends, however it ends.
 	Lock(ctx context.Context) (unlock func(), err error)
+}
+
+// NAT is the part of the Kernel that masquerades. Nothing of anybody else's is
+// looked at or changed. Where the host lacks what a backend needs, every call
+// is an error that is errors.ErrUnsupported.
+type NAT interface {
+	// Masquerades returns what is there for of's backend and network: an entry
+	// for each holder of rules, whether they are all in order or not. Sources of
+	// an entry are those of of's that are masqueraded. If of names a container,
+	// it is the only holder that is looked for.
+	Masquerades(of linkspec.Masquerade) ([]linkspec.Masquerade, error)
+
+	// Masquerade sees to it that the sources are masqueraded. What is in order is
+	// not touched, and other sources of the same holder stay.
+	Masquerade(m linkspec.Masquerade) error
+
+	// Unmasquerade removes all rules of m's holder, whatever their sources are,
+	// and with the last ones what was made to hold them. That there are none is
+	// no error.
+	Unmasquerade(m linkspec.Masquerade) error
 }
 
 // Draft is a link that was created and may still be taken back at no cost.

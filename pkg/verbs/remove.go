@@ -9,6 +9,7 @@ import (
 
 	"github.com/microvm-cni/microvm-cni/pkg/attachment"
 	"github.com/microvm-cni/microvm-cni/pkg/config"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 	"github.com/microvm-cni/microvm-cni/pkg/plan"
 	"github.com/microvm-cni/microvm-cni/pkg/reconcile"
 )
@@ -35,6 +36,7 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 	if d := c.delegate(r.Delegate); d != nil {
 		freed = d.del(ctx)
 	}
+	errs = append(errs, c.unmasquerade(ctx, r, r.Attachment.ContainerID))
 	if freed == nil {
 		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
 	} else {
@@ -42,6 +44,19 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		errs = append(errs, freed, reconcile.Remove(c.k, r.Attachment, r.Names...))
 	}
 	errs = append(errs, c.releaseBridge(ctx, r.Bridge))
+	return errors.Join(errs...)
+}
+
+// unmasquerade ends what no port of the network relies on any more, and with
+// iptables what the container does not.
+func (c *call) unmasquerade(ctx context.Context, r plan.Removal, containerID string) error {
+	var errs []error
+	for _, m := range r.Masquerades {
+		if m.Backend == linkspec.IPTables {
+			m.ContainerID = containerID
+		}
+		errs = append(errs, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined))
+	}
 	return errors.Join(errs...)
 }
 
@@ -70,7 +85,7 @@ func (c *call) gc(ctx context.Context) error {
 		}
 		return reconcile.DeleteStale(c.k, stale)
 	}
-	errs := []error{c.sweepPorts(ctx, r, valid), c.releaseBridge(ctx, r.Bridge)}
+	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), c.releaseBridge(ctx, r.Bridge)}
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}
@@ -85,6 +100,19 @@ func (c *call) gc(ctx context.Context) error {
 func calledByCnitool() bool {
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid()))
 	return err == nil && strings.TrimSpace(string(name)) == "cnitool"
+}
+
+// sweepMasquerade ends what was left without a port to tell whose it is.
+func (c *call) sweepMasquerade(ctx context.Context, r plan.Removal, valid []attachment.Attachment) error {
+	var errs []error
+	for _, m := range r.Masquerades {
+		if m.Backend == linkspec.IPTables {
+			errs = append(errs, reconcile.SweepMasquerade(ctx, c.k, m.Network, valid))
+		} else {
+			errs = append(errs, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sweepPorts frees the addresses of each stale port and deletes it. A port whose
@@ -114,6 +142,11 @@ func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) 
 	}
 	if d := c.delegate(r.Delegate); d != nil && s.Known {
 		if err := d.of(s.Attachment).del(ctx); err != nil {
+			return err
+		}
+	}
+	if s.Known {
+		if err := c.unmasquerade(ctx, r, s.Attachment.ContainerID); err != nil {
 			return err
 		}
 	}

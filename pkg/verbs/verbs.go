@@ -37,6 +37,8 @@ type Plugin struct {
 	Removal func(stdin []byte, rt config.Runtime) (plan.Removal, error)
 	// Needs parses a configuration strictly, for STATUS.
 	Needs func(stdin []byte, host plan.Host) (plan.Needs, error)
+	// NAT is nil for a plugin that never masquerades.
+	NAT kernel.NAT
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -80,7 +82,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New()
+		k, err := kernel.New(kernel.WithNAT(p.NAT))
 		if err != nil {
 			return carry(err)
 		}

@@ -78,19 +78,37 @@ func TestKilled(t *testing.T) {
 		for _, verb := range []string{"ADD", "DEL", "GC"} {
 			t.Run(plugin+" "+verb, func(t *testing.T) {
 				h := newHost(t)
-				w := &walk{n: h.pair(nil), v: h.vm("vm1"), plugin: plugin, verb: verb}
-				last := 0
-				for n := 1; ; n += stride(3) {
-					if w.killed(t, n); !w.met {
-						break
-					}
-					last = n
-				}
-				if last < 10 {
-					t.Errorf("the last call was number %d: something is wrong with the tracer", last)
-				}
+				(&walk{n: h.pair(nil), v: h.vm("vm1"), plugin: plugin, verb: verb}).kills(t, 3)
 			})
 		}
+	}
+}
+
+// The same with masquerading. iptables is some ten programs, each with calls of
+// its own.
+func TestKilledWhileMasquerading(t *testing.T) {
+	for backend, sample := range map[string]int{"nftables": 5, "iptables": 97} {
+		for _, verb := range []string{"ADD", "DEL", "GC"} {
+			t.Run(backend+" "+verb, func(t *testing.T) {
+				h := newHost(t)
+				(&walk{n: h.masked(backend), v: h.vm("vm1"), plugin: "microvm-bridge", verb: verb}).kills(t, sample)
+			})
+		}
+	}
+}
+
+// kills runs into one kill after the other.
+func (w *walk) kills(t *testing.T, sample int) {
+	t.Helper()
+	last := 0
+	for n := 1; ; n += stride(sample) {
+		if w.killed(t, n); !w.met {
+			break
+		}
+		last = n
+	}
+	if last < 10 {
+		t.Errorf("the last call was number %d: something is wrong with the tracer", last)
 	}
 }
 
@@ -149,6 +167,10 @@ func (w *walk) empty(t *testing.T, after string) {
 	t.Helper()
 	h := w.n.h
 	made, leases := h.made(), h.leases(w.n.name)
+	if rules := h.sh("nft list ruleset 2>/dev/null"); strings.Contains(rules, "microvm-cni") || strings.Contains(rules, "CNI-") {
+		t.Errorf("%s: left are rules:\n%s", after, rules)
+		h.sh("nft flush ruleset")
+	}
 	if len(made) > 0 || len(leases) > 0 {
 		t.Errorf("%s: left are links %v, leases %v", after, made, leases)
 		h.sh("for l in " + strings.Join(made, " ") + "; do ip link del $l; done; rm -rf " + leaseDir + "/*")

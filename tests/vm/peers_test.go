@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -23,18 +22,6 @@ const (
 	host4        = "198.51.100.1"
 	host6        = "2001:db8::1"
 )
-
-// sh runs a shell script on the host.
-func (l *lab) sh(script string) {
-	l.t.Helper()
-	l.do(script, func() error {
-		out, err := exec.Command("sh", "-ec", script).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w\n%s", err, out)
-		}
-		return nil
-	})
-}
 
 // connectOutside gives the host an uplink to a namespace that knows the way to
 // the guests.

@@ -92,6 +92,22 @@ func (l *lab) do(verb string, f func() error) {
 	}
 }
 
+// sh runs a shell script on the host and returns what it prints.
+func (l *lab) sh(script string) string {
+	l.t.Helper()
+	var out []byte
+	l.do(script, func() (err error) {
+		cmd := exec.Command("sh", "-ec", script)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if out, err = cmd.Output(); err != nil {
+			return fmt.Errorf("%w\n%s", err, stderr.String())
+		}
+		return nil
+	})
+	return string(out)
+}
+
 // vm is an attachment: what a VMM has to know of it.
 type vm struct {
 	rt       *libcni.RuntimeConf
@@ -262,15 +278,12 @@ func TestMultiQueue(t *testing.T) {
 // its own talks to the bridge of somebody else.
 func TestExistingBridgeWithoutAddresses(t *testing.T) {
 	l := newLab(t, nil, keys{"bridgeMode": "existing", "isGateway": false, "ipam": nil})
-	sh := func(script string) {
-		l.do(script, func() error { return exec.Command("sh", "-ec", script).Run() })
-	}
-	sh("ip link add br0 type bridge; ip address add 192.168.5.1/24 dev br0; ip link set br0 up")
+	l.sh("ip link add br0 type bridge; ip address add 192.168.5.1/24 dev br0; ip link set br0 up")
 	v := l.add("vm1")
 	g := l.boot(v, 1)
 	g.MustRun("ip address add 192.168.5.9/24 dev eth0")
 	g.MustRun(ping("192.168.5.1"))
 	g.Close()
 	l.del(v)
-	sh("ip link del br0")
+	l.sh("ip link del br0")
 }

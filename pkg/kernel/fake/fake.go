@@ -25,11 +25,12 @@ const (
 
 // Kernel is a network namespace without a kernel.
 type Kernel struct {
-	mu      sync.Mutex
-	links   map[int]*link
-	next    int // index of the next link
-	sysctls map[string]string
-	lock    chan struct{} // holds a token while it is free
+	mu          sync.Mutex
+	links       map[int]*link
+	next        int // index of the next link
+	sysctls     map[string]string
+	masquerades []linkspec.Masquerade
+	lock        chan struct{} // holds a token while it is free
 }
 
 // link is a link and what cannot be seen from outside.
@@ -150,6 +151,9 @@ func (k *Kernel) Snapshot() string {
 	text := strings.Join(links, "")
 	for _, key := range slices.Sorted(maps.Keys(k.sysctls)) {
 		text += "sysctl " + key + " = " + k.sysctls[key] + "\n"
+	}
+	for _, m := range k.masquerades {
+		text += m.String()
 	}
 	if len(k.lock) == 0 {
 		text += "locked\n"

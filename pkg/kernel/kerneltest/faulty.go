@@ -139,6 +139,30 @@ func (f *FaultyKernel) SetSysctl(key, value string) error {
 	return f.k.SetSysctl(key, value)
 }
 
+// Masquerades is a call of k.
+func (f *FaultyKernel) Masquerades(of linkspec.Masquerade) ([]linkspec.Masquerade, error) {
+	if err := f.call("Masquerades", of.Network); err != nil {
+		return nil, err
+	}
+	return f.k.Masquerades(of)
+}
+
+// Masquerade is a call of k.
+func (f *FaultyKernel) Masquerade(m linkspec.Masquerade) error {
+	if err := f.call("Masquerade", m.Network); err != nil {
+		return err
+	}
+	return f.k.Masquerade(m)
+}
+
+// Unmasquerade is a call of k.
+func (f *FaultyKernel) Unmasquerade(m linkspec.Masquerade) error {
+	if err := f.call("Unmasquerade", m.Network); err != nil {
+		return err
+	}
+	return f.k.Unmasquerade(m)
+}
+
 // Lock is a call of k.
 func (f *FaultyKernel) Lock(ctx context.Context) (unlock func(), err error) {
 	if err := f.call("Lock"); err != nil {

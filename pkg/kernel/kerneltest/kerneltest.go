@@ -56,6 +56,9 @@ var suite = []struct {
 	{"Delete of nothing does nothing", testDeleteNone},
 	{"Holder names the port or bridge that has the address", testHolder},
 	{"Sysctl reads what SetSysctl wrote", testSysctl},
+	{"Masquerade adds what is missing, Unmasquerade removes all", testMasquerade},
+	{"Unmasquerade leaves other networks alone", testMasqueradeHolders},
+	{"Unmasquerade leaves other containers alone", testMasqueradeContainers},
 	{"Lock keeps others out until unlock", testLock},
 	{"Lock gives up when its context ends", testLockContext},
 }

@@ -1,0 +1,258 @@
+package nat
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/ip"
+	"github.com/containernetworking/plugins/pkg/utils"
+	"github.com/coreos/go-iptables/iptables"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+const (
+	natTable = "nat"
+	hook     = "POSTROUTING"
+)
+
+// chains are those of the upstream plugins: one for each container, CNI- and a
+// hash of network and container ID, into which POSTROUTING sends what comes from
+// the guest's address. Runtimes insert rules of their own into it.
+//
+// Every call runs iptables a few times, at 3 to 9 ms each.
+type chains struct{}
+
+// command is iptables or ip6tables.
+type command struct {
+	*iptables.IPTables
+	bits int // of an address
+}
+
+// commands are those that the host has. Where it lacks the one that an address
+// needs, it is an error.
+func commands(sources []netip.Prefix) ([]command, error) {
+	var have []command
+	for _, c := range []struct {
+		protocol iptables.Protocol
+		bits     int
+		name     string
+	}{{iptables.ProtocolIPv4, 32, "iptables"}, {iptables.ProtocolIPv6, 128, "ip6tables"}} {
+		ipt, err := iptables.NewWithProtocol(c.protocol)
+		needed := c.bits == 32 && len(sources) == 0 || slices.ContainsFunc(sources, func(p netip.Prefix) bool { return p.Addr().BitLen() == c.bits })
+		switch {
+		case err == nil:
+			have = append(have, command{ipt, c.bits})
+		case needed:
+			return nil, cnierr.New(cnierr.Kernel,
+				"install the package iptables, into a folder of the PATH that the runtime gives its plugins; or leave \"ipMasqBackend\" out, for nftables needs no program",
+				"there is no program %s: %w", c.name, errors.Join(errors.ErrUnsupported, err))
+		}
+	}
+	return have, nil
+}
+
+// jump is a rule of POSTROUTING that sends a guest's packets to its chain.
+type jump struct {
+	chain       string
+	containerID string
+	source      netip.Addr
+}
+
+// jumps returns those of the network.
+func (c command) jumps(network string) ([]jump, error) {
+	lines, err := c.List(natTable, hook)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", hook, err)
+	}
+	var found []jump
+	for _, line := range lines {
+		if j, ok := parseJump(line, network); ok {
+			found = append(found, j)
+		}
+	}
+	return found, nil
+}
+
+// parseJump reads a rule as iptables -S prints it:
+//
+//	-A POSTROUTING -s 10.1.0.2/32 -m comment --comment "name: \"lab\" id: \"vm1\"" -j CNI-...
+func parseJump(line, network string) (jump, bool) {
+	_, rest, ok := strings.Cut(line, `--comment "name: \"`+network+`\" id: \"`)
+	id, rest, closed := strings.Cut(rest, `\"" -j `)
+	if !ok || !closed || rest != utils.FormatChainName(network, id) {
+		return jump{}, false
+	}
+	j := jump{chain: rest, containerID: id}
+	if _, from, ok := strings.Cut(line, " -s "); ok {
+		text, _, _ := strings.Cut(from, " ")
+		if p, err := netip.ParsePrefix(text); err == nil {
+			j.source = p.Addr()
+		}
+	}
+	return j, true
+}
+
+func (chains) observe(of linkspec.Masquerade) ([]linkspec.Masquerade, error) {
+	have, err := commands(of.Sources)
+	if err != nil {
+		return nil, err
+	}
+	var got []linkspec.Masquerade
+	for _, c := range have {
+		jumps, err := c.jumps(of.Network)
+		if err != nil {
+			return nil, err
+		}
+		for _, j := range jumps {
+			if of.ContainerID != "" && of.ContainerID != j.containerID {
+				continue
+			}
+			holder := linkspec.Masquerade{Backend: linkspec.IPTables, Network: of.Network, ContainerID: j.containerID}
+			i := slices.IndexFunc(got, holder.SameHolder)
+			if i < 0 {
+				i, got = len(got), append(got, holder)
+			}
+			source, declared := sourceOf(of.Sources, j.source)
+			if !declared || of.ContainerID == "" {
+				continue
+			}
+			whole, err := c.whole(j.chain, of, source)
+			if err != nil {
+				return nil, err
+			}
+			if whole && !slices.Contains(got[i].Sources, source) {
+				got[i].Sources = append(got[i].Sources, source)
+			}
+		}
+	}
+	return got, nil
+}
+
+func sourceOf(sources []netip.Prefix, addr netip.Addr) (netip.Prefix, bool) {
+	i := slices.IndexFunc(sources, func(p netip.Prefix) bool { return p.Addr() == addr })
+	if i < 0 {
+		return netip.Prefix{}, false
+	}
+	return sources[i], true
+}
+
+// whole tells whether the chain holds all that a source needs. What others
+// inserted is not looked at.
+func (c command) whole(chain string, m linkspec.Masquerade, source netip.Prefix) (bool, error) {
+	for _, rule := range c.rules(m, source) {
+		there, err := c.Exists(natTable, chain, rule...)
+		if err != nil || !there {
+			return false, wrapRule(err, chain)
+		}
+	}
+	return true, nil
+}
+
+func wrapRule(err error, chain string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("look into chain %s: %w", chain, err)
+}
+
+// rules are those of a chain, for one source: what upstream's library adds, and
+// before it, for IPv4, one that spares broadcasts, which with br_netfilter come
+// here as well.
+func (c command) rules(m linkspec.Masquerade, source netip.Prefix) [][]string {
+	comment := []string{"-m", "comment", "--comment", utils.FormatComment(m.Network, m.ContainerID)}
+	rule := func(words ...string) []string { return append(words, comment...) }
+	within := rule("-d", source.Masked().String(), "-j", "ACCEPT")
+	if c.bits == 128 {
+		return [][]string{within, rule("!", "-d", spared6[0].String(), "-j", "MASQUERADE")}
+	}
+	return [][]string{c.broadcast(m), within, rule("!", "-d", spared4[0].String(), "-j", "MASQUERADE")}
+}
+
+func (c command) broadcast(m linkspec.Masquerade) []string {
+	return []string{"-d", spared4[1].String(), "-j", "ACCEPT", "-m", "comment", "--comment", utils.FormatComment(m.Network, m.ContainerID)}
+}
+
+func (b chains) ensure(m linkspec.Masquerade) error {
+	got, err := b.observe(m)
+	if err != nil {
+		return err
+	}
+	if len(linkspec.DiffMasquerade(m, got)) == 0 {
+		return nil
+	}
+	have, err := commands(m.Sources)
+	if err != nil {
+		return err
+	}
+	chain := utils.FormatChainName(m.Network, m.ContainerID)
+	for _, c := range have {
+		if c.bits == 32 && slices.ContainsFunc(m.Sources, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+			if err := c.spareBroadcasts(chain, m); err != nil {
+				return err
+			}
+		}
+	}
+	backend := string(linkspec.IPTables)
+	if err := ip.SetupIPMasqForNetworks(&backend, ipNets(m.Sources), m.Network, "", m.ContainerID); err != nil {
+		return fmt.Errorf("add chain %s: %w", chain, err)
+	}
+	return nil
+}
+
+// spareBroadcasts makes the chain begin with the rule for broadcasts.
+func (c command) spareBroadcasts(chain string, m linkspec.Masquerade) error {
+	there, err := c.ChainExists(natTable, chain)
+	if err == nil && !there {
+		err = c.NewChain(natTable, chain)
+	}
+	if err == nil {
+		err = c.InsertUnique(natTable, chain, 1, c.broadcast(m)...)
+	}
+	if err != nil {
+		return fmt.Errorf("add chain %s: %w", chain, err)
+	}
+	return nil
+}
+
+// remove finds the addresses out by itself: whoever removes has forgotten them.
+func (chains) remove(m linkspec.Masquerade) error {
+	have, err := commands(nil)
+	if err != nil {
+		return err
+	}
+	chain, comment := utils.FormatChainName(m.Network, m.ContainerID), utils.FormatComment(m.Network, m.ContainerID)
+	var errs []error
+	for _, c := range have {
+		jumps, err := c.jumps(m.Network)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, j := range jumps {
+			if j.containerID != m.ContainerID || !j.source.IsValid() {
+				continue
+			}
+			errs = append(errs, c.Delete(natTable, hook, "-s", j.source.String(), "-j", chain, "-m", "comment", "--comment", comment))
+		}
+		// A chain may be left that nobody jumps to.
+		errs = append(errs, c.ClearAndDeleteChain(natTable, chain))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove chain %s: %w", chain, err)
+	}
+	return nil
+}
+
+func ipNets(sources []netip.Prefix) []*net.IPNet {
+	var nets []*net.IPNet
+	for _, p := range sources {
+		nets = append(nets, &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
+	}
+	return nets
+}

@@ -1,0 +1,135 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// masquerade comes before the links: a connection that a guest opens before the
+// rule is there would never be masqueraded.
+func (r *Receipt) masquerade(m *linkspec.Masquerade) error {
+	if m == nil {
+		return nil
+	}
+	got, err := r.k.Masquerades(*m)
+	if err != nil {
+		return err
+	}
+	if len(linkspec.DiffMasquerade(*m, got)) == 0 {
+		return nil
+	}
+	// By the time of an undo others may rely on it, or they do already.
+	r.before(func() error { return releaseMasquerade(r.k, *m) })
+	return r.k.Masquerade(*m)
+}
+
+// diffMasquerade is the part of compare that is about masquerading.
+func diffMasquerade(k Kernel, m *linkspec.Masquerade) ([]linkspec.Difference, error) {
+	if m == nil {
+		return nil, nil
+	}
+	got, err := k.Masquerades(*m)
+	if err != nil {
+		return nil, err
+	}
+	return linkspec.DiffMasquerade(*m, got), nil
+}
+
+// ReleaseMasquerade ends m, once no port of the network, or with iptables of
+// the container, is on a bridge. The bridge, "" for none, is where to look
+// first. A host without the backend has nothing to end.
+func ReleaseMasquerade(ctx context.Context, k Kernel, m linkspec.Masquerade, bridge string) error {
+	if m.Backend == linkspec.NFTables {
+		if got, err := k.Masquerades(m); err != nil || len(got) == 0 {
+			return supported(err)
+		}
+		// Most often there are other ports: look before waiting for the lock.
+		if others, err := portsOf(k, bridge, m); err != nil || others {
+			return err
+		}
+	}
+	unlock, err := k.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return releaseMasquerade(k, m)
+}
+
+func releaseMasquerade(k Kernel, m linkspec.Masquerade) error {
+	links, err := k.Links()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	if slices.ContainsFunc(links, func(l linkspec.Link) bool { return relies(l, m) }) {
+		return nil
+	}
+	return supported(k.Unmasquerade(m))
+}
+
+// SweepMasquerade ends what iptables masquerades for containers of the network
+// that none of the valid attachments is of.
+func SweepMasquerade(ctx context.Context, k Kernel, network string, valid []attachment.Attachment) error {
+	unlock, err := k.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	got, err := k.Masquerades(linkspec.Masquerade{Backend: linkspec.IPTables, Network: network})
+	if err != nil {
+		return supported(err)
+	}
+	var errs []error
+	for _, m := range got {
+		if !slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return a.ContainerID == m.ContainerID }) {
+			errs = append(errs, k.Unmasquerade(m))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// portsOf tells whether a port of the bridge relies on m.
+func portsOf(k Kernel, bridge string, m linkspec.Masquerade) (bool, error) {
+	if bridge == "" {
+		return false, nil
+	}
+	ports, err := k.Ports(bridge)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("list ports of %s: %w", bridge, err)
+	}
+	return slices.ContainsFunc(ports, func(l linkspec.Link) bool { return relies(l, m) }), nil
+}
+
+// relies tells whether a link is a port, on whatever bridge, that relies on m. A
+// tap that is not on its bridge yet does not: its ADD will look again.
+func relies(l linkspec.Link, m linkspec.Masquerade) bool {
+	held := slices.ContainsFunc(l.AltNames, func(name string) bool {
+		return strings.HasPrefix(name, attachment.PortHandlePrefix(m.Network))
+	})
+	if !held || l.Master == nil || *l.Master == "" {
+		return false
+	}
+	if m.ContainerID == "" {
+		return true
+	}
+	tag, ok := tagOf(l)
+	return ok && tag.Names(attachment.Attachment{Network: m.Network, ContainerID: m.ContainerID, IfName: tag.IfName})
+}
+
+// supported forgives a host that lacks the backend: nothing can be there.
+func supported(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
