@@ -10,6 +10,7 @@
 package config
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 
@@ -123,6 +124,10 @@ func checkNetwork(name string) error {
 // attachmentsKey is where a runtime lists the attachments that are still valid.
 const attachmentsKey = "cni.dev/valid-attachments"
 
+// ErrNoList is in the chain of an error that says that there is no list of
+// valid attachments, not even an empty one.
+var ErrNoList = errors.New("no list of valid attachments")
+
 // ValidAttachments returns what GC must leave alone on the network. An empty
 // list means that nothing is valid any more; a list that is missing, or that
 // cannot be understood in full, is an error, so that nothing is removed by
@@ -136,9 +141,11 @@ func ValidAttachments(stdin []byte, network string) ([]attachment.Attachment, er
 		return nil, err
 	}
 	if _, ok := obj[attachmentsKey]; !ok {
-		return nil, cnierr.New(cnierr.Config,
+		e := cnierr.New(cnierr.Config,
 			"nothing was removed: the runtime must send the list of valid attachments, [] if there are none",
 			"%s is missing", attachmentsKey)
+		e.Err = ErrNoList
+		return nil, e
 	}
 	r := &reader{vals: obj}
 	var valid []attachment.Attachment

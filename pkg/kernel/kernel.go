@@ -9,6 +9,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -23,6 +24,7 @@ type Kernel struct {
 	NAT
 	conn    *conn
 	lockDir string
+	waits   sync.WaitGroup // for the lock, those that were given up, too
 }
 
 // NAT is how the kernel is told to masquerade: pkg/nat, which is not linked into
@@ -72,8 +74,10 @@ func New(options ...Option) (*Kernel, error) {
 	return k, nil
 }
 
-// Close releases what New holds. A process that ends need not call it.
+// Close releases what New holds, once every wait for the lock has come to its
+// end. A process that ends need not call it.
 func (k *Kernel) Close() error {
+	k.waits.Wait()
 	return wrap("close netlink socket", k.conn.close())
 }
 

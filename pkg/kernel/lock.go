@@ -26,7 +26,7 @@ func (k *Kernel) Lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", k.lockDir, err)
 	}
-	if err := await(ctx, dir); err != nil {
+	if err := k.await(ctx, dir); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", k.lockDir, err)
 	}
 	return sync.OnceFunc(func() { _ = dir.Close() }), nil
@@ -34,18 +34,18 @@ func (k *Kernel) Lock(ctx context.Context) (unlock func(), err error) {
 
 // await locks the directory, or closes it. The wait is the kernel's, which
 // cannot be called back: a lock that comes too late is let go at once.
-func await(ctx context.Context, dir *os.File) error {
+func (k *Kernel) await(ctx context.Context, dir *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	locked := make(chan error)
-	go func() {
+	k.waits.Go(func() {
 		err := flock(dir)
 		select {
 		case locked <- err:
 		case <-ctx.Done():
 			_ = dir.Close()
 		}
-	}()
+	})
 	select {
 	case err := <-locked:
 		if err != nil {
@@ -54,7 +54,7 @@ func await(ctx context.Context, dir *os.File) error {
 		return nil
 	case <-ctx.Done():
 		return cnierr.New(cnierr.TryAgain, "try again; if it stays so, end the process that holds the lock",
-			"%w: held by %s", ctx.Err(), lockHolder(dir))
+			"%w: held by %s", ctx.Err(), lockHolder(k.lockDir))
 	}
 }
 
@@ -89,10 +89,10 @@ func openLockDir(path string) (*os.File, error) {
 }
 
 // lockHolder says which process holds the lock, as far as it can be told.
-func lockHolder(dir *os.File) string {
+func lockHolder(path string) string {
 	const unknown = "another process"
 	var st unix.Stat_t
-	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+	if err := unix.Lstat(path, &st); err != nil {
 		return unknown
 	}
 	locks, err := os.ReadFile("/proc/locks")

@@ -207,7 +207,7 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 			"give every network of one bridge the same \"mtu\", or leave it out; to change a bridge that stands: ip link set "+p.conf.Bridge+" mtu N, then the same \"mtu\" in the conflist",
 			"bridge %s has an MTU of %d, not of %d", p.conf.Bridge, *found.MTU, p.conf.MTU)
 	}
-	if err := p.gatewayAddresses(&bridge, found, gateways); err != nil {
+	if err = p.gatewayAddresses(&bridge, found, gateways); err != nil {
 		return bridge, port, err
 	}
 	port, err = p.port(tap, *bridge.MTU)

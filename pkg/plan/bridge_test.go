@@ -43,13 +43,13 @@ func bridgeOf(alias string, mtu int, addrs ...string) linkspec.Link {
 
 // bridgeConf is a configuration of microvm-bridge with the given keys beside
 // the usual ones.
-func bridgeConf(t *testing.T, keys string) map[string]any {
+func bridgeConf(t *testing.T, keys string) conf {
 	t.Helper()
-	conf := map[string]any{"cniVersion": "1.1.0", "name": "lab", "type": "microvm-bridge", "bridge": "br0"}
-	if err := json.Unmarshal([]byte("{"+keys+"}"), &conf); err != nil {
+	c := conf{"cniVersion": "1.1.0", "name": "lab", "type": "microvm-bridge", "bridge": "br0"}
+	if err := json.Unmarshal([]byte("{"+keys+"}"), &c); err != nil {
 		t.Fatalf("%s: %v", keys, err)
 	}
-	return conf
+	return c
 }
 
 const hostLocal = `"ipam":{"type":"host-local","ranges":[[{"subnet":"10.0.0.0/24"}]]}`

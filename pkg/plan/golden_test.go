@@ -21,6 +21,15 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 var vm1 = config.Runtime{ContainerID: "vm1", Netns: "/run/netns/vm1", IfName: "eth0"}
 
+// conf is the configuration of one plugin.
+type conf map[string]any
+
+// text is a key that holds a string, "" if it does not.
+func (c conf) text(key string) string {
+	s, _ := c[key].(string)
+	return s
+}
+
 // nobody is a host without users.
 type nobody struct{}
 
@@ -74,7 +83,7 @@ func planConflist(t *testing.T, file, lease string) string {
 	}
 	var list struct {
 		CNIVersion, Name string
-		Plugins          []map[string]any
+		Plugins          []conf
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
 		t.Fatal(err)
@@ -85,7 +94,7 @@ func planConflist(t *testing.T, file, lease string) string {
 	for _, conf := range list.Plugins {
 		conf["name"], conf["cniVersion"] = list.Name, list.CNIVersion
 		p := newPlan(t, conf, prev)
-		out.WriteString("# " + conf["type"].(string) + " ADD\n")
+		out.WriteString("# " + conf.text("type") + " ADD\n")
 		claim, err := p.Claim(facts)
 		if err != nil {
 			t.Fatal(err)
@@ -112,17 +121,17 @@ func planConflist(t *testing.T, file, lease string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out.WriteString("# " + conf["type"].(string) + " CHECK\n" + promise.String())
+		out.WriteString("# " + conf.text("type") + " CHECK\n" + promise.String())
 	}
 	return out.String()
 }
 
 // hostOf is a host with the bridges that the plugins only join.
-func hostOf(plugins []map[string]any) Facts {
+func hostOf(plugins []conf) Facts {
 	facts := Facts{}
 	for _, conf := range plugins {
 		if conf["bridgeMode"] == "existing" {
-			name := conf["bridge"].(string)
+			name := conf.text("bridge")
 			facts[name] = linkspec.Link{Kind: linkspec.Bridge, Name: name, MTU: new(1500), Up: new(true), Alias: new("")}
 		}
 	}
@@ -150,17 +159,17 @@ func observe(facts Facts, s linkspec.State) {
 	}
 }
 
-func newPlan(t *testing.T, conf map[string]any, prev *types100.Result) Plan {
+func newPlan(t *testing.T, c conf, prev *types100.Result) Plan {
 	t.Helper()
 	if prev != nil {
-		conf["prevResult"] = prev
+		c["prevResult"] = prev
 	}
-	stdin, err := json.Marshal(conf)
+	stdin, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	make := map[any]func([]byte, config.Runtime, bool, Host) (Plan, error){"microvm-tap": Tap, "microvm-bridge": Bridge}[conf["type"]]
-	p, err := make(stdin, vm1, false, nobody{})
+	planners := map[string]func([]byte, config.Runtime, bool, Host) (Plan, error){"microvm-tap": Tap, "microvm-bridge": Bridge}
+	p, err := planners[c.text("type")](stdin, vm1, false, nobody{})
 	if err != nil {
 		t.Fatal(err)
 	}

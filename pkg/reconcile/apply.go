@@ -118,7 +118,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	r.before(func() error {
 		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
 	})
-	if err := r.set(want, got); err != nil {
+	if err = r.set(want, got); err != nil {
 		return nil, err
 	}
 	return draft, r.stations(want, got)
@@ -159,18 +159,16 @@ func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if err != nil {
 		return nil, linkspec.Link{}, fmt.Errorf("create: %w", err)
 	}
-	r.before(func() error {
-		if err := draft.Discard(); err != nil {
-			return fmt.Errorf("discard %s: %w", want.Name, err)
-		}
-		return r.deleteKept(want)
-	})
+	r.before(func() error { return r.discard(draft, want) })
 	got, err := r.k.Link(want.Name)
 	return draft, got, err
 }
 
-// deleteKept deletes a link that this receipt created, if it outlived its draft.
-func (r *Receipt) deleteKept(want linkspec.Link) error {
+// discard takes back a link that this receipt created, kept or not.
+func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
+	if err := draft.Discard(); err != nil {
+		return fmt.Errorf("discard %s: %w", want.Name, err)
+	}
 	got, err := r.k.Link(want.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

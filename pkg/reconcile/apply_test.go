@@ -269,10 +269,11 @@ func TestUndoLeavesASharedBridgeToOtherPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	attach(t, k, vm2)
-	if err := r.Undo(); err != nil {
+	if err = r.Undo(); err != nil {
 		t.Fatal(err)
 	}
-	if diffs, err := reconcile.Diff(k, bridgeState(vm2, true)); err != nil || len(diffs) > 0 {
+	diffs, err := reconcile.Diff(k, bridgeState(vm2, true))
+	if err != nil || len(diffs) > 0 {
 		t.Errorf("the other attachment suffers: %v, %v", diffs, err)
 	}
 
@@ -283,10 +284,11 @@ func TestUndoLeavesASharedBridgeToOtherPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, k, tapState(vm2), claimState(vm2), bridgeState(vm2, false))
-	if err := r.Undo(); err != nil {
+	if err = r.Undo(); err != nil {
 		t.Fatal(err)
 	}
-	if diffs, err := reconcile.Diff(k, bridgeState(vm2, false)); err != nil || len(diffs) > 0 {
+	diffs, err = reconcile.Diff(k, bridgeState(vm2, false))
+	if err != nil || len(diffs) > 0 {
 		t.Errorf("the other attachment suffers: %v, %v", diffs, err)
 	}
 }

@@ -217,7 +217,7 @@ func TestSweeps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(reconcile.DeleteStale(k, stale), reconcile.DeleteStale(k, nil)); err != nil {
+	if err = errors.Join(reconcile.DeleteStale(k, stale), reconcile.DeleteStale(k, nil)); err != nil {
 		t.Fatal(err)
 	}
 	if exists(k, tapOnly.TapName()) || exists(k, bare.TapName()) || !exists(k, vm1.TapName()) || !exists(k, "somebodys") {
@@ -234,7 +234,7 @@ func TestStalePortOfSomebodyIsOnlyLetGo(t *testing.T) {
 	if err != nil || len(stale) != 1 {
 		t.Fatalf("stale are %v, %v", stale, err)
 	}
-	if err := errors.Join(reconcile.DisconnectStale(k, stale[0]), reconcile.ForgetStale(k, stale[0], "lab")); err != nil {
+	if err = errors.Join(reconcile.DisconnectStale(k, stale[0]), reconcile.ForgetStale(k, stale[0], "lab")); err != nil {
 		t.Fatal(err)
 	}
 	l, err := k.Link("held")

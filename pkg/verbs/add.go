@@ -57,7 +57,7 @@ func (c *call) attach(ctx context.Context, p plan.Plan, back *rollback) (*types1
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.apply(ctx, claim, back); err != nil {
+	if _, err = c.apply(ctx, claim, back); err != nil {
 		return nil, err
 	}
 	var addresses *types100.Result

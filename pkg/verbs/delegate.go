@@ -119,10 +119,10 @@ func (d *ipam) exec() invoke.Exec {
 // specification; a plugin that only says that it failed may work later.
 func (d *ipam) failed(verb string, err error) error {
 	details := "the IPAM plugin said this: check its configuration in \"ipam\", that addresses are left in its ranges, and that its data directory can be written"
-	code := cnierr.Decoding
+	code, said := cnierr.Decoding, err.Error()
 	var e *types.Error
 	if errors.As(err, &e) {
-		code = cnierr.TryAgain
+		code, said = cnierr.TryAgain, e.Msg
 		if e.Code != 0 && e.Code != types.ErrInternal {
 			code = cnierr.Code(e.Code)
 		}
@@ -132,5 +132,7 @@ func (d *ipam) failed(verb string, err error) error {
 	} else {
 		details = "the IPAM plugin printed something that is no CNI result: mend it, or use another one"
 	}
-	return cnierr.New(code, details, "IPAM plugin %q %s: %w", d.Type, verb, err)
+	ours := cnierr.New(code, details, "IPAM plugin %q %s: %s", d.Type, verb, said)
+	ours.Err = err
+	return ours
 }

@@ -41,27 +41,29 @@ func TestCheckGoesRed(t *testing.T) {
 		{"lease", "rm " + leaseDir + "/lab/10.1.0.2 " + leaseDir + "/lab/fd00:1::2", []string{"host-local"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			eachVersion(t, "0.4.0", func(t *testing.T, version string) {
-				h := newHost(t)
-				h.mine = append(h.mine, "br9")
-				ipam := conf{"type": "host-local", "ranges": ranges("10.1.0.0/16", "fd00:1::/64")}
-				n := h.network("lab", version, tap.with(conf{"txQueueLen": 500}), gateway.with(conf{"portIsolation": true, "ipam": ipam}))
-				v := h.vm("vm1")
-				name := v.tapOf(n.add(v))
-				n.holds(v)
-				h.sh(strings.ReplaceAll(test.change, "TAP", name))
-				var words []string
-				for _, w := range test.words {
-					words = append(words, strings.ReplaceAll(w, "TAP", name))
-				}
-				code := uint(102)
-				if test.name == "lease" {
-					code = 11
-				}
-				wantError(t, n.check(v), code, words...)
-				n.remove(v)
-				h.empty()
-			})
+			for _, version := range since("0.4.0") {
+				t.Run(version, func(t *testing.T) {
+					h := newHost(t)
+					h.mine = append(h.mine, "br9")
+					ipam := conf{"type": "host-local", "ranges": ranges("10.1.0.0/16", "fd00:1::/64")}
+					n := h.network("lab", version, tap.with(conf{"txQueueLen": 500}), gateway.with(conf{"portIsolation": true, "ipam": ipam}))
+					v := h.vm("vm1")
+					name := v.tapOf(n.add(v))
+					n.holds(v)
+					h.sh(strings.ReplaceAll(test.change, "TAP", name))
+					var words []string
+					for _, w := range test.words {
+						words = append(words, strings.ReplaceAll(w, "TAP", name))
+					}
+					code := uint(102)
+					if test.name == "lease" {
+						code = 11
+					}
+					wantError(t, n.check(v), code, words...)
+					n.remove(v)
+					h.empty()
+				})
+			}
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package chain
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,15 +78,14 @@ func TestShippedConflists(t *testing.T) {
 			h.empty()
 			ok("del", one)
 			ok("add", one)
-			_, _ = tool("gc", one) // what it says is the next test's matter
+			ok("gc", one)
 			h.empty()
 		})
 	}
 }
 
-// cnitool gc deletes what its cache knows. It then sends GC without a list of
-// valid attachments, which must not remove anything. A runtime that sends an
-// empty list removes what the cache forgot.
+// cnitool gc deletes what its cache knows, and then has the plugins delete what
+// it forgot, without a list of valid attachments.
 func TestCnitoolGC(t *testing.T) {
 	h := newHost(t)
 	lab, side := h.pair(nil), h.side("br0")
@@ -102,20 +100,12 @@ func TestCnitoolGC(t *testing.T) {
 		if out, err := h.cnitool(folder, args...); err != nil {
 			t.Fatalf("cnitool %v: %v\n%s", args, err, out)
 		}
-		if args[2] == forgotten {
+		if args[1] == "lab" && args[2] == forgotten {
 			lab.forget()
 		}
 	}
-	out, err := h.cnitool(folder, "gc", "lab", cached)
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || !strings.Contains(out, "cni.dev/valid-attachments is missing") {
+	if out, err := h.cnitool(folder, "gc", "lab", cached); err != nil {
 		t.Errorf("cnitool gc: %v\n%s", err, out)
-	}
-	if leases := h.leases("lab"); len(leases) != 1 || len(h.made()) != 3 {
-		t.Errorf("leases are %v, links %v: want those of the attachment that the cache forgot", leases, h.made())
-	}
-	if err := lab.gc(); err != nil {
-		t.Fatal(err)
 	}
 	if leases := h.leases("lab"); len(leases) != 0 {
 		t.Errorf("leases are %v", leases)

@@ -27,32 +27,36 @@ func TestDelLeavesNothing(t *testing.T) {
 		{"arguments that ADD would refuse", func(_ *network, v *vm) { v.args = "TAP_NAME=a/b;MAC=none;FOO=1" }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			eachVersion(t, "0.3.0", func(t *testing.T, version string) {
-				h := newHost(t)
-				n := h.network("lab", version, tap, gateway)
-				v := h.vm("vm1")
-				v.netns = h.NewNetns("gone")
-				n.add(v)
-				test.spoil(n, &v)
-				n.remove(v)
-				h.empty()
-				n.remove(v)
-			})
+			for _, version := range since("0.3.0") {
+				t.Run(version, func(t *testing.T) {
+					h := newHost(t)
+					n := h.network("lab", version, tap, gateway)
+					v := h.vm("vm1")
+					v.netns = h.NewNetns("gone")
+					n.add(v)
+					test.spoil(n, &v)
+					n.remove(v)
+					h.empty()
+					n.remove(v)
+				})
+			}
 		})
 	}
 }
 
 // DEL without an ADD before it is what some runtimes begin with.
 func TestDelFirst(t *testing.T) {
-	eachVersion(t, "0.3.0", func(t *testing.T, version string) {
-		h := newHost(t)
-		n := h.network("lab", version, tap, gateway)
-		v := h.vm("vm1")
-		v.netns = ""
-		n.remove(v)
-		v.netns = "/run/netns/none"
-		n.remove(v)
-	})
+	for _, version := range since("0.3.0") {
+		t.Run(version, func(t *testing.T) {
+			h := newHost(t)
+			n := h.network("lab", version, tap, gateway)
+			v := h.vm("vm1")
+			v.netns = ""
+			n.remove(v)
+			v.netns = "/run/netns/none"
+			n.remove(v)
+		})
+	}
 }
 
 // DEL takes the tap away from a VMM that still holds it.

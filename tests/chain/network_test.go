@@ -25,6 +25,12 @@ func (c conf) with(more conf) conf {
 	return all
 }
 
+// plugin is the name of the plugin that the object configures.
+func (c conf) plugin() string {
+	name, _ := c["type"].(string)
+	return name
+}
+
 // tap and gateway are the chain that most tests use.
 var (
 	tap     = conf{"type": "microvm-tap"}
@@ -177,10 +183,10 @@ func (n *network) status() error {
 	})
 }
 
-// forget removes what libcni remembers of the attachments, as after a crash.
+// forget removes what libcni remembers of the network, as after a crash.
 func (n *network) forget() {
 	n.h.t.Helper()
-	n.h.sh("rm -rf " + cniDir + "/results")
+	n.h.sh("rm " + cniDir + "/results/" + n.name + "-*")
 }
 
 // tapOf is the name of the VM's tap in a result.

@@ -47,7 +47,7 @@ var bothRefuse = []refusal{
 	{"arguments without =", "", []string{"CNI_ARGS=MAC"}, nil, 4, []string{"MAC"}},
 	{"arguments with two =", "", []string{"CNI_ARGS=MAC=a=b"}, nil, 4, []string{"MAC"}},
 	{"arguments with a semicolon at the end", "", []string{"CNI_ARGS=IP=10.1.0.9;"}, nil, 4, nil},
-	{"unknown argument", "", []string{"CNI_ARGS=TAP_NMAE=x"}, nil, 4, []string{"TAP_NMAE"}},
+	{"unknown argument", "", []string{"CNI_ARGS=TAP_NAM=x"}, nil, 4, []string{"TAP_NAM"}},
 	{"bad MAC", "", []string{"CNI_ARGS=MAC=02:00:00"}, nil, 4, []string{"02:00:00"}},
 	{"multicast MAC", "", []string{"CNI_ARGS=MAC=01:00:00:00:00:01"}, nil, 4, []string{"01:00:00:00:00:01"}},
 	{"MAC of taps", "", []string{"CNI_ARGS=MAC=fe:00:00:00:00:01"}, nil, 4, []string{"fe:"}},
@@ -145,6 +145,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func refuse(t *testing.T, plugin int, table []refusal) {
+	t.Helper()
 	h := newHost(t)
 	h.bridge("br2", "")
 	for _, name := range []string{"tap0", "tap1", "tap2", "tap3"} {
@@ -157,7 +158,7 @@ ip tuntap add tun0 mode tun; ip link add wire0 type veth peer name wire1`)
 	defer h.sh("ip link del br2")
 	before := h.snapshot("ip -d address show")
 	n := h.pair(nil)
-	name := n.plugins[plugin]["type"].(string)
+	name := n.plugins[plugin].plugin()
 	good := n.plugins[plugin].with(conf{
 		"cniVersion": newest, "name": "lab", "prevResult": conf{"cniVersion": newest, "interfaces": []conf{{"name": "tap0"}}},
 	})

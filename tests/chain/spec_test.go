@@ -9,13 +9,8 @@ import (
 // versions are those of the specification whose results name interfaces.
 var versions = []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
-// eachVersion runs the test for every version from the first one on.
-func eachVersion(t *testing.T, first string, test func(t *testing.T, version string)) {
-	t.Helper()
-	for _, v := range versions[slices.Index(versions, first):] {
-		t.Run(v, func(t *testing.T) { test(t, v) })
-	}
-}
+// since are the versions from the first one on.
+func since(first string) []string { return versions[slices.Index(versions, first):] }
 
 func TestVersionVerb(t *testing.T) {
 	h := newHost(t)
@@ -47,54 +42,58 @@ func TestWithoutCommand(t *testing.T) {
 // Every verb answers with nothing but one document of the version asked for, or
 // with nothing.
 func TestVerbsByHand(t *testing.T) {
-	eachVersion(t, "0.3.0", func(t *testing.T, version string) {
-		h := newHost(t)
-		n := h.network("lab", version, tap, gateway)
-		v := h.vm("vm1")
-		run := func(i int, verb string, more conf) answer {
-			return h.exec(call{plugin: n.plugins[i]["type"].(string), verb: verb, vm: v, stdin: n.single(i, more)})
-		}
-		first := run(0, "ADD", nil).ok(t).object(t)
-		second := run(1, "ADD", conf{"prevResult": first}).ok(t).object(t)
-		for _, doc := range []map[string]any{first, second} {
-			if doc["cniVersion"] != version {
-				t.Errorf("cniVersion %v, want %s", doc["cniVersion"], version)
+	for _, version := range since("0.3.0") {
+		t.Run(version, func(t *testing.T) {
+			h := newHost(t)
+			n := h.network("lab", version, tap, gateway)
+			v := h.vm("vm1")
+			run := func(i int, verb string, more conf) answer {
+				return h.exec(call{plugin: n.plugins[i].plugin(), verb: verb, vm: v, stdin: n.single(i, more)})
 			}
-		}
-		prev := conf{"prevResult": second}
-		for i := range n.plugins {
-			switch check := run(i, "CHECK", prev); version {
-			case "0.3.0", "0.3.1":
-				check.refused(t, version, 1)
-			default:
-				check.silent(t)
+			first := run(0, "ADD", nil).ok(t).object(t)
+			second := run(1, "ADD", conf{"prevResult": first}).ok(t).object(t)
+			for _, doc := range []map[string]any{first, second} {
+				if doc["cniVersion"] != version {
+					t.Errorf("cniVersion %v, want %s", doc["cniVersion"], version)
+				}
 			}
-			switch status := run(i, "STATUS", nil); version {
-			case newest:
-				status.silent(t)
-			default:
-				status.refused(t, version, 1)
+			prev := conf{"prevResult": second}
+			for i := range n.plugins {
+				switch check := run(i, "CHECK", prev); version {
+				case "0.3.0", "0.3.1":
+					check.refused(t, version, 1)
+				default:
+					check.silent(t)
+				}
+				switch status := run(i, "STATUS", nil); version {
+				case newest:
+					status.silent(t)
+				default:
+					status.refused(t, version, 1)
+				}
+				switch gc := run(i, "GC", conf{"cni.dev/valid-attachments": []conf{{"containerID": v.id, "ifname": v.ifname}}}); version {
+				case newest:
+					gc.silent(t)
+				default:
+					gc.refused(t, version, 1)
+				}
 			}
-			switch gc := run(i, "GC", conf{"cni.dev/valid-attachments": []conf{{"containerID": v.id, "ifname": v.ifname}}}); version {
-			case newest:
-				gc.silent(t)
-			default:
-				gc.refused(t, version, 1)
-			}
-		}
-		run(1, "DEL", prev).silent(t)
-		run(0, "DEL", prev).silent(t)
-	})
+			run(1, "DEL", prev).silent(t)
+			run(0, "DEL", prev).silent(t)
+		})
+	}
 }
 
 // CHECK of a version that has it needs what ADD answered.
 func TestCheckWithoutPrevResult(t *testing.T) {
-	eachVersion(t, "0.4.0", func(t *testing.T, version string) {
-		h := newHost(t)
-		n := h.network("lab", version, tap, gateway)
-		for i, p := range n.plugins {
-			h.exec(call{plugin: p["type"].(string), verb: "CHECK", vm: h.vm("vm1"), stdin: n.single(i, nil)}).
-				refused(t, version, 7, "prevResult")
-		}
-	})
+	for _, version := range since("0.4.0") {
+		t.Run(version, func(t *testing.T) {
+			h := newHost(t)
+			n := h.network("lab", version, tap, gateway)
+			for i, p := range n.plugins {
+				h.exec(call{plugin: p.plugin(), verb: "CHECK", vm: h.vm("vm1"), stdin: n.single(i, nil)}).
+					refused(t, version, 7, "prevResult")
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,7 +109,7 @@ func (tr *tracer) follow() error {
 			return fmt.Errorf("go on: %w", err)
 		}
 		var err error
-		if tid, err = tr.await(&status); err == unix.ECHILD {
+		if tid, err = tr.await(&status); errors.Is(err, unix.ECHILD) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("wait: %w", err)

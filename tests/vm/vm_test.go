@@ -31,7 +31,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	bin = dir
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", dir+"/", "../../plugins/...",
 		"github.com/containernetworking/plugins/plugins/ipam/host-local")
@@ -105,7 +105,11 @@ func (l *lab) add(id string) *vm {
 		if err != nil {
 			return err
 		}
-		return v.read(raw.(*types100.Result))
+		r, err := types100.NewResultFromResult(raw)
+		if err != nil {
+			return err
+		}
+		return v.read(r)
 	})
 	return v
 }
