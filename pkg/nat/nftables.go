@@ -76,6 +76,10 @@ func ourChain() *nftables.Chain {
 // when somebody changes the rule set in between, whatever table, some may be
 // missing: then it is read anew.
 func (t *table) read() (state, error) {
+	// Most removals end here, so this comes before all else.
+	if _, err := t.conn.ListTableOfFamily(tableName, nftables.TableFamilyINet); errors.Is(err, fs.ErrNotExist) {
+		return state{}, nil
+	}
 	before, err := generation()
 	if err != nil {
 		return state{}, unsupported(err)

@@ -92,16 +92,6 @@ func (c *call) gc(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// calledByCnitool tells whether a person is asking, through cnitool's gc. That
-// command means "everything must go": libcni deletes every attachment in its
-// cache and then, given no arguments, leaves the list out. From any other
-// runtime a missing list is a mistake that must not cost a guest its network,
-// and the two calls look the same but for who makes them.
-func calledByCnitool() bool {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid()))
-	return err == nil && strings.TrimSpace(string(name)) == "cnitool"
-}
-
 // sweepMasquerade ends what was left without a port to tell whose it is.
 func (c *call) sweepMasquerade(ctx context.Context, r plan.Removal, valid []attachment.Attachment) error {
 	var errs []error
@@ -113,6 +103,16 @@ func (c *call) sweepMasquerade(ctx context.Context, r plan.Removal, valid []atta
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// calledByCnitool tells whether a person is asking, through cnitool's gc. That
+// command means "everything must go": libcni deletes every attachment in its
+// cache and then, given no arguments, leaves the list out. From any other
+// runtime a missing list is a mistake that must not cost a guest its network,
+// and the two calls look the same but for who makes them.
+func calledByCnitool() bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid()))
+	return err == nil && strings.TrimSpace(string(name)) == "cnitool"
 }
 
 // sweepPorts frees the addresses of each stale port and deletes it. A port whose
