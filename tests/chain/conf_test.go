@@ -80,6 +80,7 @@ func TestShippedConflists(t *testing.T) {
 			ok("add", one)
 			ok("gc", one)
 			h.empty()
+			h.unmasked()
 		})
 	}
 }
