@@ -80,7 +80,9 @@ func TestShippedConflists(t *testing.T) {
 			ok("add", one)
 			ok("gc", one)
 			h.empty()
-			h.unmasked()
+			if !strings.Contains(string(list.Bytes), `"firewall"`) { // whose chains stay, empty
+				h.unmasked()
+			}
 		})
 	}
 }
