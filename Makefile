@@ -20,6 +20,12 @@ PLUGINDIR ?= /opt/cni/bin
 PKG ?= ./...
 RUN ?=
 
+# What `make test-kernels` boots, the packages that it runs there, and tests that
+# it leaves out: hundreds of plugin runs, which emulation takes half an hour for.
+KERNELS ?= 5.10 6.1 6.12
+SUITES  ?= tests/kernels/probe tests/netns tests/chain
+SKIP    ?= ^(TestKilled|TestFailingSystemCalls)$$
+
 MODULE   := github.com/microvm-cni/microvm-cni
 LDFLAGS  := -s -w -X $(MODULE)/pkg/verbs.Version=$(VERSION)
 CACHE    := $(CURDIR)/.cache
@@ -66,6 +72,15 @@ test: needs-root needs-go ## run all tests, with the race detector (root); PKG=.
 	@$(GO) build -o $(CACHE)/report ./tests/report
 	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 10m -vet=off -json $(if $(RUN),-run '$(RUN)') $(PKG) | $(CACHE)/report
 
+# In software emulation, up to a quarter of an hour for a kernel; docs/kernels.md has
+# the results.
+.PHONY: test-kernels
+test-kernels: needs-go ## run tests on Debian's kernels, in QEMU; KERNELS=6.1 SUITES=tests/netns RUN=TestX to narrow
+	scripts/prepare kernels $(KERNELS)
+	@$(GO) build -o $(CACHE)/report ./tests/report
+	@$(GO) build -o $(CACHE)/bin/kernels ./tests/kernels
+	$(CACHE)/bin/kernels -suites '$(SUITES)' $(if $(RUN),-run '$(RUN)') $(if $(SKIP),-skip '$(SKIP)') $(KERNELS) | $(CACHE)/report
+
 .PHONY: lint
 lint: needs-go $(LINTER) ## check style, layers, forbidden calls and shell scripts
 	scripts/prepare lint
@@ -90,7 +105,7 @@ clean: ## remove what the other targets made
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: needs-root
 needs-root:

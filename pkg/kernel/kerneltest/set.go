@@ -250,7 +250,8 @@ func testFullBridge(h *host) {
 	h.must(h.Delete(list...))
 	left, err := h.Links()
 	h.must(err)
-	if got := names(left); !slices.Equal(got, []string{"lo", "br0", "last"}) {
+	// With so many links, kernels before 6.9 list them in no order that one would know.
+	if got := slices.Sorted(slices.Values(names(left))); !slices.Equal(got, []string{"br0", "last", "lo"}) {
 		h.t.Errorf("links are %q", got)
 	}
 }

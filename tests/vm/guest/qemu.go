@@ -28,7 +28,7 @@ const tunDevice = "/dev/net/tun"
 
 // qemuArguments returns QEMU's command line for a completed config.
 func qemuArguments(c Config) []string {
-	kernelLine := "console=ttyS0 quiet panic=-1 pci=off" + clockArguments()
+	kernelLine := "console=ttyS0 quiet panic=-1 pci=off" + ClockArguments()
 	var macs []string
 	for _, nic := range c.NICs {
 		macs = append(macs, nic.MAC)
@@ -57,10 +57,11 @@ func qemuArguments(c Config) []string {
 	return args
 }
 
-// clockArguments tells the guest's kernel how fast its time stamp counter is. An emulated CPU that has
-// to share a core often fails to measure that at boot, and then hangs, because it has no other clock
-// to wait with. Emulation passes the machine's own counter through, so we know about how fast it is.
-func clockArguments() string {
+// ClockArguments returns kernel arguments that tell a guest how fast its time stamp counter is, with a
+// space before them. An emulated CPU that has to share a core often fails to measure that at boot, and
+// then hangs, because it has no other clock to wait with. Emulation passes the machine's own counter
+// through, so we know about how fast it is.
+func ClockArguments() string {
 	const base = "/sys/devices/system/cpu/cpu0/cpufreq/base_frequency"
 	if text, err := os.ReadFile(base); err == nil {
 		return " tsc=reliable tsc_early_khz=" + strings.TrimSpace(string(text))

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	kernels   []string
+	suites    []string // folders of test packages, from the top of the repository
+	run, skip string   // patterns as for `go test`
+	timeout   time.Duration
+	memoryMB  int
+	cpus      int
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("kernels", flag.ContinueOnError)
+	suites := flags.String("suites", "tests/kernels/probe tests/netns", "test packages to run, in this order")
+	flags.StringVar(&o.run, "run", "", "run only tests that match, as for go test")
+	flags.StringVar(&o.skip, "skip", "", "leave out tests that match, as for go test")
+	flags.DurationVar(&o.timeout, "timeout", 20*time.Minute, "of each test package; of each kernel, with five minutes on top")
+	flags.IntVar(&o.memoryMB, "memory", 1024, "of the host under test, in MiB")
+	flags.IntVar(&o.cpus, "cpus", 2, "of the host under test")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	o.suites, o.kernels = strings.Fields(*suites), flags.Args()
+	if len(o.kernels) == 0 || len(o.suites) == 0 {
+		return o, errors.New("name a kernel and a test package: see go doc ./tests/kernels")
+	}
+	return o, nil
+}
+
+// run tests all kernels, one after the other, and writes the report to out.
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "microvm-cni-kernels-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	image, err := buildImage(ctx, dir, o)
+	if err != nil {
+		return fmt.Errorf("build image: %w", err)
+	}
+	var results []*result
+	for _, name := range o.kernels {
+		k, err := findKernel(name)
+		if err != nil {
+			return err
+		}
+		r, err := test(ctx, k, image, o, out)
+		if err != nil {
+			return fmt.Errorf("test kernel %s: %w", name, err)
+		}
+		results = append(results, r)
+	}
+	return writeTables(out, results)
+}
+
+// test boots one kernel and follows what its test binaries say. The machine's
+// end before theirs is a failure of the suites that it took with it.
+func test(ctx context.Context, k kernel, image string, o options, out io.Writer) (*result, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout+5*time.Minute)
+	defer cancel()
+	m, err := boot(ctx, k, image, o)
+	if err != nil {
+		return nil, err
+	}
+	r := &result{kernel: k, capabilities: map[string]string{}}
+	f := &follower{ctx: ctx, result: r, out: out, started: m.started, due: slices.Clone(o.suites)}
+	followErr := f.follow(m.channel)
+	exitErr := m.end()
+	if followErr != nil {
+		return nil, followErr
+	}
+	if !f.done {
+		return r, f.abandon(fmt.Sprintf("the machine ended early: %v\n%s", errors.Join(ctx.Err(), exitErr), m.console.tail()))
+	}
+	return r, nil
+}
