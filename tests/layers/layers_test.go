@@ -66,6 +66,7 @@ var layers = []layer{
 	{dir: "pkg/nat", imports: []string{
 		"pkg/cnierr", "pkg/linkspec", cniIP, cniUtils, iptables, nfnetlink, nftables, nftables + "/expr", nftables + "/userdata", unix,
 	}},
+	{dir: "pkg/shape", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,

@@ -1,0 +1,288 @@
+package shape
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+)
+
+// hook is the place of a filter at a port.
+type hook uint32
+
+const (
+	ingress hook = netlink.HANDLE_MIN_INGRESS // frames from the guest
+	egress  hook = netlink.HANDLE_MIN_EGRESS  // frames to the guest
+)
+
+// class is what a filter is for. Each has a priority of its own, because the
+// filters of one priority serve one protocol.
+type class uint16
+
+const (
+	classIPv4 class = iota
+	classIPv6
+	classRest
+	classes
+)
+
+// priority returns that of our filters of the class: behind all others, and not
+// the same at both hooks, because u32 then lists those of one at the other too.
+func (h hook) priority(c class) uint16 {
+	if h == egress {
+		c += 10
+	}
+	return 50000 + uint16(c)
+}
+
+// filter takes frames to an ifb device or, with device 0, lets them pass.
+type filter struct {
+	class    class
+	protocol uint16
+	subnet   netip.Prefix // that the other end is in; the zero value for any frame
+	device   int
+}
+
+// filters returns what limits those frames that are to be limited, in the order
+// in which they are asked.
+func (l Limits) filters(device int) []filter {
+	rest := filter{class: classRest, protocol: unix.ETH_P_ALL, device: device}
+	if len(l.ShapedSubnets) > 0 {
+		return subnetFilters(l.ShapedSubnets, device)
+	}
+	return append(subnetFilters(l.UnshapedSubnets, 0), rest)
+}
+
+func subnetFilters(subnets []netip.Prefix, device int) []filter {
+	var all []filter
+	for _, s := range subnets {
+		f := filter{class: classIPv4, protocol: unix.ETH_P_IP, subnet: s, device: device}
+		if s.Addr().Is6() {
+			f.class, f.protocol = classIPv6, unix.ETH_P_IPV6
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// guess returns limits whose filters would be the given ones, if there are any.
+func guess(found []filter) Limits {
+	var subnets []netip.Prefix
+	all := false
+	for _, f := range found {
+		if f.subnet.IsValid() {
+			subnets = append(subnets, f.subnet)
+		}
+		all = all || f.class == classRest
+	}
+	subnets = canonicalSubnets(subnets)
+	if all {
+		return Limits{UnshapedSubnets: subnets}
+	}
+	return Limits{ShapedSubnets: subnets}
+}
+
+// sameFilters compares without regard to the order: a match means the same in any.
+func sameFilters(a, b []filter) bool {
+	return slices.Equal(sorted(a), sorted(b))
+}
+
+func sorted(all []filter) []filter {
+	return slices.SortedFunc(slices.Values(all), func(a, b filter) int {
+		if a.class != b.class {
+			return int(a.class) - int(b.class)
+		}
+		if c := a.subnet.Compare(b.subnet); c != 0 {
+			return c
+		}
+		return a.device - b.device
+	})
+}
+
+// setFilters makes these the filters of ours at the hook.
+func setFilters(port int, h hook, want []filter) error {
+	found, err := listFilters(port, h)
+	if err != nil || sameFilters(found, want) {
+		return err
+	}
+	gone := map[class]bool{}
+	for _, f := range found {
+		if gone[f.class] {
+			continue
+		}
+		if err := removeClass(port, h, f); err != nil {
+			return err
+		}
+		gone[f.class] = true
+	}
+	if len(want) == 0 {
+		return removeClsact(port)
+	}
+	if err := setClsact(port); err != nil {
+		return err
+	}
+	for _, f := range want {
+		if err := explain(netlink.FilterAdd(f.u32(port, h)), "add filter to link %d", port); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeClass removes all filters of the class of f.
+func removeClass(port int, h hook, f filter) error {
+	err := netlink.FilterDel(&netlink.GenericFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: port, Parent: uint32(h), Priority: h.priority(f.class), Protocol: f.protocol},
+		FilterType:  "u32",
+	})
+	return explain(err, "remove filter of link %d", port)
+}
+
+func clsact(port int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: port, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+}
+
+// setClsact gives the port the hooks, which it may share with others.
+func setClsact(port int) error {
+	err := netlink.QdiscAdd(clsact(port))
+	if !errors.Is(err, unix.EEXIST) {
+		return explain(err, "add clsact to link %d", port)
+	}
+	q, err := readQdisc(port, netlink.HANDLE_CLSACT)
+	if err != nil || q.kind == "clsact" {
+		return err
+	}
+	return cnierr.New(cnierr.Exists, "whoever filters there should use clsact, which can be shared, or bandwidth must be left out of the configuration",
+		"link %d already has a queueing discipline %s, which keeps clsact from it", port, q.kind)
+}
+
+// removeClsact removes the hooks from the port, if nobody filters there.
+func removeClsact(port int) error {
+	for _, h := range []hook{ingress, egress} {
+		others, err := listAllFilters(port, h)
+		if err != nil || len(others) > 0 {
+			return err
+		}
+	}
+	return explain(netlink.QdiscDel(clsact(port)), "remove clsact from link %d", port)
+}
+
+// listFilters returns the filters at the hook that have our priorities.
+func listFilters(port int, h hook) ([]filter, error) {
+	all, err := listAllFilters(port, h)
+	var ours []filter
+	for _, f := range all {
+		if c := class(f.Attrs().Priority - h.priority(0)); c < classes {
+			ours = append(ours, readFilter(f, h))
+		}
+	}
+	return ours, err
+}
+
+// listAttempts bounds how often an interrupted list is made again. It is one of
+// the filters of a single hook, so it is hardly ever interrupted.
+const listAttempts = 50
+
+func listAllFilters(port int, h hook) ([]netlink.Filter, error) {
+	all, err := uninterrupted(func() ([]netlink.Filter, error) {
+		link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: port}}
+		return netlink.FilterList(link, uint32(h)) //nolint:forbidigo // uninterrupted retries
+	})
+	return all, explain(err, "list filters of link %d", port)
+}
+
+// uninterrupted calls list until it returns a whole list.
+func uninterrupted(list func() ([]netlink.Filter, error)) ([]netlink.Filter, error) {
+	for range listAttempts {
+		all, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return nil, cnierr.New(cnierr.TryAgain, "somebody changes the filters of the device all the time: find out who",
+		"they changed while they were listed, each of %d times", listAttempts)
+}
+
+// u32 is the filter as the kernel wants it.
+func (f filter) u32(port int, h hook) *netlink.U32 {
+	u := &netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: port, Parent: uint32(h), Priority: h.priority(f.class), Protocol: f.protocol},
+		// Without an action, a match ends the search and the frame passes.
+		Sel: &netlink.TcU32Sel{Flags: netlink.TC_U32_TERMINAL, Keys: f.keys(h)},
+	}
+	if f.device != 0 {
+		u.Actions = []netlink.Action{netlink.NewMirredAction(f.device)}
+	}
+	return u
+}
+
+// keys are the words of the IP header to compare, with their masks.
+func (f filter) keys(h hook) []netlink.TcU32Key {
+	offset := map[bool]map[hook]int32{
+		true:  {ingress: 16, egress: 12}, // IPv4: destination, source
+		false: {ingress: 24, egress: 8},  // IPv6
+	}[f.subnet.Addr().Is4()][h]
+	address := f.subnet.Addr().AsSlice()
+	var keys []netlink.TcU32Key
+	for left := f.subnet.Bits(); left > 0; left -= 32 {
+		keys = append(keys, netlink.TcU32Key{
+			Val:  binary.BigEndian.Uint32(address),
+			Mask: ^uint32(0) << max(32-left, 0),
+			Off:  offset,
+		})
+		address, offset = address[4:], offset+4
+	}
+	if len(keys) == 0 {
+		keys = []netlink.TcU32Key{{}} // compares nothing
+	}
+	return slices.Clip(keys) // the library counts up to the capacity
+}
+
+// readFilter is the inverse of u32. What is not like ours gets device -1.
+func readFilter(raw netlink.Filter, h hook) filter {
+	f := filter{class: class(raw.Attrs().Priority - h.priority(0)), protocol: raw.Attrs().Protocol, device: -1}
+	u, ok := raw.(*netlink.U32)
+	if !ok || u.Sel == nil || len(u.Actions) > 1 {
+		return f
+	}
+	size := map[class]int{classIPv4: 4, classIPv6: 16}[f.class]
+	if size > 0 {
+		f.subnet = subnetOf(u.Sel.Keys, size)
+	}
+	if u.Sel.Flags != netlink.TC_U32_TERMINAL || !slices.Equal(u.Sel.Keys, f.keys(h)) {
+		return f
+	}
+	if len(u.Actions) == 0 {
+		f.device = 0
+		return f
+	}
+	if m, ok := u.Actions[0].(*netlink.MirredAction); ok && m.MirredAction == netlink.TCA_EGRESS_REDIR && m.Ifindex > 0 {
+		f.device = m.Ifindex
+	}
+	return f
+}
+
+// subnetOf returns the subnet of addresses of that many bytes which the keys
+// compare with, provided that they are keys as we make them.
+func subnetOf(keys []netlink.TcU32Key, size int) netip.Prefix {
+	address := make([]byte, size)
+	length := 0
+	for i, k := range keys {
+		if 4*i >= size {
+			return netip.Prefix{}
+		}
+		binary.BigEndian.PutUint32(address[4*i:], k.Val)
+		for mask := k.Mask; mask != 0; mask <<= 1 {
+			length++
+		}
+	}
+	a, _ := netip.AddrFromSlice(address)
+	return netip.PrefixFrom(a, length)
+}
