@@ -81,6 +81,10 @@ test-kernels: needs-go ## run tests on Debian's kernels, in QEMU; KERNELS=6.1 SU
 	@$(GO) build -o $(CACHE)/bin/kernels ./tests/kernels
 	$(CACHE)/bin/kernels -suites '$(SUITES)' $(if $(RUN),-run '$(RUN)') $(if $(SKIP),-skip '$(SKIP)') $(KERNELS) | $(CACHE)/report
 
+.PHONY: bench-bandwidth
+bench-bandwidth: needs-root needs-go ## measure ways to limit a guest's bandwidth (root)
+	$(GO) run ./tests/bench/bandwidth
+
 .PHONY: lint
 lint: needs-go $(LINTER) ## check style, layers, forbidden calls and shell scripts
 	scripts/prepare lint

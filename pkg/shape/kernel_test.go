@@ -97,7 +97,7 @@ func subnets(all ...string) []netip.Prefix {
 
 // The limits between which the tests move.
 func cases() []shape.Limits {
-	const containerd = math.MaxUint32 // bits of burst
+	const endless = math.MaxUint32 // bits of burst
 	slow, fast := shape.Limit{Rate: 1e6}, shape.Limit{Rate: 1e10, Burst: 5e8}
 	beyond := shape.Limit{Rate: 4e10} // more bytes a second than 32 bits hold
 	mixed := subnets("10.0.0.0/8", "192.0.2.7/32", "fd00:db8:abcd:1234:e000::/68", "2001:db8::/32")
@@ -107,7 +107,7 @@ func cases() []shape.Limits {
 		{FromGuest: slow},
 		{ToGuest: slow, FromGuest: fast},
 		{ToGuest: beyond, FromGuest: beyond},
-		{ToGuest: shape.Limit{Rate: 123456789, Burst: containerd}, FromGuest: shape.Limit{Rate: 1e7 + 3, Burst: 99999, Queue: 777777}},
+		{ToGuest: shape.Limit{Rate: 123456789, Burst: endless}, FromGuest: shape.Limit{Rate: 1e7 + 3, Burst: 99999, Queue: 777777}},
 		{ToGuest: fast, FromGuest: slow, ShapedSubnets: mixed},
 		{ToGuest: fast, FromGuest: slow, UnshapedSubnets: mixed},
 		{FromGuest: slow, UnshapedSubnets: subnets("0.0.0.0/0")},

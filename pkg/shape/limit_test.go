@@ -24,7 +24,7 @@ func TestCanonical(t *testing.T) {
 		{"as asked for", Limit{Rate: 1e6, Burst: 1e6, Queue: 8e4}, Limit{Rate: 1e6, Burst: 1e6, Queue: 8e4}},
 		{"whole bytes", Limit{Rate: 1e6 + 7}, Limit{Rate: 1e6, Burst: 8 * 15140, Queue: 8 * (3155 + 15140)}},
 		{"less than a byte", Limit{Rate: 7, Burst: 1e6}, Limit{}},
-		// What containerd asks for when it means "as much as you like".
+		// What a runtime may ask for when it means "as much as you like".
 		{"more burst than the kernel keeps", Limit{Rate: 1e6, Burst: math.MaxUint32}, Limit{Rate: 1e6, Burst: 8 * 541883, Queue: 8 * (3155 + 131072)}},
 		{"a queue beyond 4 GiB", Limit{Rate: 1e15, Burst: 1e6, Queue: 1e12}, Limit{Rate: 1e15, Burst: 64597328, Queue: 8 * math.MaxUint32}},
 	}
