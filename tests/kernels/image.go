@@ -19,10 +19,13 @@ const (
 )
 
 // Programs of the machine that the tests call; the shell of busybox would rather
-// be its own ip. Without the optional ones the tests that need them say so.
+// be its own ip.
 var (
-	tools         = []string{"sh", "ip", "bridge", "tc", "strace"}
-	optionalTools = []string{"nft"}
+	tools = []string{
+		"sh", "ip", "bridge", "tc", "strace", "nft",
+		"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore",
+	}
+	extensions = "/usr/lib/*/xtables/*.so" // of iptables
 )
 
 // buildImage makes the initramfs that all kernels share, without modules, and
@@ -74,12 +77,9 @@ var libraryPath = regexp.MustCompile(`/\S+`)
 // addTools copies programs of this machine, with the libraries that they load,
 // which keep their paths.
 func addTools(ctx context.Context, root string, _ options) error {
-	for i, tool := range append(tools, optionalTools...) {
+	for _, tool := range tools {
 		path, err := exec.LookPath(tool)
 		if err != nil {
-			if i >= len(tools) {
-				continue
-			}
 			return fmt.Errorf("find %s: %w: scripts/prepare kernels", tool, err)
 		}
 		if err = install(path, filepath.Join(root, "usr/sbin", tool), 0o755); err != nil {
@@ -93,6 +93,15 @@ func addTools(ctx context.Context, root string, _ options) error {
 			if err := install(library, filepath.Join(root, library), 0o755); err != nil {
 				return err
 			}
+		}
+	}
+	files, err := filepath.Glob(extensions)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := install(file, filepath.Join(root, file), 0o644); err != nil {
+			return err
 		}
 	}
 	return nil
