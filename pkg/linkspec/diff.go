@@ -32,7 +32,8 @@ func Diff(want, got Link) []Difference {
 		diffs = append(diffs, Difference{Link: want.Name, Field: "kind", Want: []string{string(want.Kind)}, Got: []string{string(got.Kind)}})
 	}
 	for _, f := range fields {
-		if wanted, found := f.differs(&want, &got); wanted != nil {
+		wanted, found := f.differs(&want, &got)
+		if wanted != nil && (!f.optional || found != nil) {
 			diffs = append(diffs, Difference{Link: want.Name, Field: f.name, Want: wanted, Got: found})
 		}
 	}

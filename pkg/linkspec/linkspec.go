@@ -85,8 +85,19 @@ type Link struct {
 	Persist    *bool
 
 	// Bridge ports only.
-	Hairpin  *bool
-	Isolated *bool
+	Hairpin      *bool
+	Isolated     *bool
+	Learning     *bool // source addresses of received frames are learned
+	UnicastFlood *bool // frames to unknown stations are sent
+	BPDUGuard    *bool // a BPDU disables the port, where the bridge speaks STP
+	RootBlock    *bool // the port does not become the root port
+	McastRouter  *bool // a query makes it a multicast router port; where the kernel has snooping
+	Locked       *bool // only frames from stations bound to it are forwarded; Linux 5.16
+
+	// Stations are MAC addresses that are bound to a port: no frame that comes
+	// in elsewhere moves them. Declared: those that it must have. They go when
+	// it leaves the bridge.
+	Stations []net.HardwareAddr
 
 	Addresses   []Address      // declared: those it must have
 	NoAddresses []netip.Prefix // declared: those it must not have

@@ -118,6 +118,11 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	r.before(func() error {
 		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
 	})
+	if len(want.Stations) > 0 { // to bind what another port has takes it away from there
+		if err = r.stations(want, got); err != nil {
+			return nil, err
+		}
+	}
 	if err = r.set(want, got); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,8 @@ type Kernel interface {
 	// attributes and bridge first, then port flags, then addresses, then up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
-	// is set anew. Down, where declared, comes first of all.
+	// is set anew. Down, where declared, comes first of all. A station that
+	// another port or the bridge has as its own is fs.ErrExist.
 	Set(l, change linkspec.Link) error
 
 	// Delete deletes observed links. A link that is gone already is no error.

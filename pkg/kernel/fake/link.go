@@ -102,7 +102,10 @@ func (k *Kernel) leave(n *link) {
 	if bridge == nil {
 		return
 	}
-	n.master, n.Hairpin, n.Isolated = nil, nil, nil
+	n.master = nil
+	for _, flag := range n.portFlags() {
+		*flag = nil
+	}
 	for mac, port := range bridge.static {
 		if port == n {
 			delete(bridge.static, mac)
@@ -125,7 +128,11 @@ func (k *Kernel) join(n, bridge *link) error {
 	case ports >= maxPorts:
 		return full(bridge.Name)
 	}
-	n.master, n.Hairpin, n.Isolated = bridge, new(false), new(false)
+	n.master = bridge
+	for _, flag := range n.portFlags() {
+		*flag = new(false)
+	}
+	n.Learning, n.UnicastFlood, n.McastRouter = new(true), new(true), new(true)
 	k.follow(bridge)
 	return nil
 }
@@ -166,7 +173,12 @@ func (n *link) observe() linkspec.Link {
 	l.Alias, l.MTU, l.TxQueueLen, l.Promisc, l.Up = dup(l.Alias), dup(l.MTU), dup(l.TxQueueLen), dup(l.Promisc), dup(l.Up)
 	l.IPv6, l.AcceptRA = dup(l.IPv6), dup(l.AcceptRA)
 	l.Owner, l.Group, l.MultiQueue, l.Persist = dup(l.Owner), dup(l.Group), dup(l.MultiQueue), dup(l.Persist)
-	l.Hairpin, l.Isolated = dup(l.Hairpin), dup(l.Isolated)
+	for _, flag := range portFlags(&l) {
+		*flag = dup(*flag)
+	}
+	if n.master != nil && !*l.Learning {
+		l.Stations = n.stations()
+	}
 	l.AltNames, l.MAC, l.Addresses = slices.Clone(l.AltNames), slices.Clone(l.MAC), slices.Clone(l.Addresses)
 	l.Master = new("")
 	if n.master != nil {
