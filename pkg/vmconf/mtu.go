@@ -50,7 +50,7 @@ func socketIn(netns string) (fd int, err error) {
 		return -1, fmt.Errorf("open own network namespace: %w", err)
 	}
 	defer home.Close()
-	if err := unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err != nil {
+	if err = unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return -1, fmt.Errorf("enter network namespace %s: %w", netns, err)
 	}

@@ -64,11 +64,15 @@ func TestParse(t *testing.T) {
 		mtu                    int
 		addresses, routes      []string
 	}{
-		{"tap on the host", onHost, "mvt-a", "", 1400,
+		{
+			"tap on the host", onHost, "mvt-a", "", 1400,
 			[]string{"10.1.0.2/16 10.1.0.1", "fd00:1::2/64 fd00:1::1"},
-			[]string{"0.0.0.0/0 10.1.0.1", "::/0 fd00:1::1", "10.9.0.0/16 10.1.0.9"}},
-		{"tap in CNI_NETNS", inNetns, "eth0", "/run/netns/vm1", 0,
-			[]string{"10.1.0.2/16 10.1.0.1", "fd00:1::2/64 fd00:1::1"}, []string{"0.0.0.0/0 10.1.0.1", "::/0 fd00:1::1"}},
+			[]string{"0.0.0.0/0 10.1.0.1", "::/0 fd00:1::1", "10.9.0.0/16 10.1.0.9"},
+		},
+		{
+			"tap in CNI_NETNS", inNetns, "eth0", "/run/netns/vm1", 0,
+			[]string{"10.1.0.2/16 10.1.0.1", "fd00:1::2/64 fd00:1::1"}, []string{"0.0.0.0/0 10.1.0.1", "::/0 fd00:1::1"},
+		},
 		{"tap in CNI_NETNS by another name", namedInNetns, "tap1", "/run/netns/vm1", 0, []string{"10.1.0.2/16 10.1.0.1"}, nil},
 		{"no addresses", withoutAddresses, "tap1", "", 0, nil, nil},
 	} {

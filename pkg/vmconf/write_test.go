@@ -34,8 +34,11 @@ func TestKernelIP(t *testing.T) {
 		{"no default route", namedInNetns, "eth0", "ip=10.1.0.2:::255.255.0.0::eth0:off"},
 		{"three name servers", change(t, onHost, `"fd00:1::1", "9.9.9.9"`, `"9.9.9.9", "8.8.8.8"`), "eth0", "ip=10.1.0.2::10.1.0.1:255.255.0.0::eth0:off:10.1.0.1:9.9.9.9"},
 		{"IPv4 written as IPv6", change(t, namedInNetns, `"10.1.0.2/16"`, `"::ffff:10.1.0.2/112"`), "eth0", "ip=10.1.0.2:::255.255.0.0::eth0:off"},
-		{"routes that do not count", change(t, onHost, `{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}`, `{"dst": "0.0.0.0/0", "table": 7}, {"dst": "0.0.0.0/0", "scope": 253}`),
-			"", "ip=10.1.0.2:::255.255.0.0:::off:10.1.0.1:9.9.9.9"},
+		{
+			"routes that do not count",
+			change(t, onHost, `{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}`, `{"dst": "0.0.0.0/0", "table": 7}, {"dst": "0.0.0.0/0", "scope": 253}`),
+			"", "ip=10.1.0.2:::255.255.0.0:::off:10.1.0.1:9.9.9.9",
+		},
 	} {
 		got, err := nic(t, c.text).KernelIP(c.device)
 		if err != nil || got != c.want {
@@ -63,7 +66,7 @@ func TestCloudInit(t *testing.T) {
 		`{"to":"10.9.0.0/16","via":"10.1.0.9","metric":7,"mtu":1300,"advertised-mss":1200,"table":5}],` +
 		`"nameservers":{"addresses":["10.1.0.1","fd00:1::1","9.9.9.9"],"search":["lab.test","a.test","b.test"]}}}}`
 	var a, b any
-	if err := errors.Join(json.Unmarshal(text, &a), json.Unmarshal([]byte(want), &b)); err != nil {
+	if err = errors.Join(json.Unmarshal(text, &a), json.Unmarshal([]byte(want), &b)); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := json.Marshal(a); string(got) != string(must(json.Marshal(b))) {
