@@ -71,9 +71,14 @@ func TestParse(t *testing.T) {
 		},
 		{
 			"tap in CNI_NETNS", inNetns, "eth0", "/run/netns/vm1", 0,
-			[]string{"10.1.0.2/16 10.1.0.1", "fd00:1::2/64 fd00:1::1"}, []string{"0.0.0.0/0 10.1.0.1", "::/0 fd00:1::1"},
+			[]string{"10.1.0.2/16 10.1.0.1", "fd00:1::2/64 fd00:1::1"},
+			[]string{"0.0.0.0/0 10.1.0.1", "::/0 fd00:1::1"},
 		},
-		{"tap in CNI_NETNS by another name", namedInNetns, "tap1", "/run/netns/vm1", 0, []string{"10.1.0.2/16 10.1.0.1"}, nil},
+		{
+			"tap in CNI_NETNS by another name", namedInNetns, "tap1", "/run/netns/vm1", 0,
+			[]string{"10.1.0.2/16 10.1.0.1"},
+			nil,
+		},
 		{"no addresses", withoutAddresses, "tap1", "", 0, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

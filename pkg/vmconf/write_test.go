@@ -154,15 +154,31 @@ func TestQEMU(t *testing.T) {
 		o          QEMU
 		want       string
 	}{
-		{"usual", onHost, QEMU{}, "-netdev tap,id=net0,ifname=mvt-a,script=no,downscript=no -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,host_mtu=1400"},
-		{"MTU not known", inNetns, QEMU{Device: "virtio-net-device", ID: "n1"},
-			"-netdev tap,id=n1,ifname=eth0,script=no,downscript=no -device virtio-net-device,netdev=n1,mac=02:00:00:00:00:01"},
-		{"queues", inNetns, QEMU{Queues: 2, Vhost: true},
-			"-netdev tap,id=net0,ifname=eth0,script=no,downscript=no,queues=2,vhost=on -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,mq=on,vectors=6"},
-		{"queues without a bus", inNetns, QEMU{Queues: 2, Device: "virtio-net-device"},
-			"-netdev tap,id=net0,ifname=eth0,script=no,downscript=no,queues=2 -device virtio-net-device,netdev=net0,mac=02:00:00:00:00:01,mq=on"},
-		{"a name with commas", strings.ReplaceAll(withoutAddresses, "tap1", "a,b=c"), QEMU{},
-			"-netdev tap,id=net0,ifname=a,,b=c,script=no,downscript=no -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01"},
+		{
+			"usual", onHost,
+			QEMU{},
+			"-netdev tap,id=net0,ifname=mvt-a,script=no,downscript=no -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,host_mtu=1400",
+		},
+		{
+			"MTU not known", inNetns,
+			QEMU{Device: "virtio-net-device", ID: "n1"},
+			"-netdev tap,id=n1,ifname=eth0,script=no,downscript=no -device virtio-net-device,netdev=n1,mac=02:00:00:00:00:01",
+		},
+		{
+			"queues", inNetns,
+			QEMU{Queues: 2, Vhost: true},
+			"-netdev tap,id=net0,ifname=eth0,script=no,downscript=no,queues=2,vhost=on -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,mq=on,vectors=6",
+		},
+		{
+			"queues without a bus", inNetns,
+			QEMU{Queues: 2, Device: "virtio-net-device"},
+			"-netdev tap,id=net0,ifname=eth0,script=no,downscript=no,queues=2 -device virtio-net-device,netdev=net0,mac=02:00:00:00:00:01,mq=on",
+		},
+		{
+			"a name with commas", strings.ReplaceAll(withoutAddresses, "tap1", "a,b=c"),
+			QEMU{},
+			"-netdev tap,id=net0,ifname=a,,b=c,script=no,downscript=no -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01",
+		},
 	} {
 		got, err := nic(t, c.text).QEMU(c.o)
 		if err != nil || strings.Join(got, " ") != c.want {
