@@ -40,7 +40,10 @@ func (l *lab) configured(n *vmconf.NIC, config guest.Config) *guest.Guest {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	config.UID, config.GID, config.Netns, config.Arguments = vmm, vmm, l.Outside(), args
+	config.UID, config.GID, config.Arguments = vmm, vmm, args
+	if config.Netns == "" {
+		config.Netns = l.Outside()
+	}
 	return guest.Boot(l.t, config)
 }
 
