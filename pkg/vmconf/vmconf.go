@@ -22,10 +22,10 @@
 //   - The tap is the one other interface of the same name. Its sandbox tells
 //     where it is: empty for the host's namespace, else CNI_NETNS, and the VMM has
 //     to be started in there.
-//   - The guest's addresses are those bound to its NIC or to the tap. (For VMMs in
-//     CNI_NETNS an IPv6 address beside an IPv4 one is bound to the tap, because
-//     firecracker-go-sdk wants one address on the NIC.) An address that is bound to
-//     another interface, or to none, is not the guest's.
+//   - The guest's addresses are those bound to its NIC or to the tap. (For a tap in
+//     CNI_NETNS all but one are bound to the tap, because firecracker-go-sdk wants
+//     just one on the NIC.) An address that is bound to another interface, or to
+//     none, is not the guest's.
 //   - Routes and DNS are the guest's. A route without a gateway goes by that of
 //     the guest's first address of the family that has one.
 //   - The MTU is in results of cniVersion 1.1.0. Before that it is 0, and
