@@ -30,10 +30,12 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if boot, err := n.KernelIP("eth0"); err == nil && !printable(boot) {
+		boot, err := n.KernelIP("eth0")
+		if err == nil && !printable(boot) {
 			t.Errorf("%q is not one word", boot)
 		}
-		if net, err := n.CloudHypervisor(1); err == nil && !printable(net) {
+		net, err := n.CloudHypervisor(1)
+		if err == nil && !printable(net) {
 			t.Errorf("%q is not one word", net)
 		}
 		config, err := CloudInit(map[string]*NIC{"eth0": n})
