@@ -72,6 +72,13 @@ test: needs-root needs-go ## run all tests, with the race detector (root); PKG=.
 	@$(GO) build -o $(CACHE)/report ./tests/report
 	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 10m -vet=off -json $(if $(RUN),-run '$(RUN)') $(PKG) | $(CACHE)/report
 
+# A module of its own: the runtimes' dependencies stay out of the plugins' go.mod.
+.PHONY: test-compat
+test-compat: needs-root needs-go ## hold results against the parser of firecracker-go-sdk (root)
+	@$(GO) build -o $(CACHE)/report ./tests/report
+	$(GO) vet -C tests/compat ./...
+	$(GO) test -C tests/compat -count=1 -timeout 5m -vet=off -json ./... | $(CACHE)/report
+
 # In software emulation, up to a quarter of an hour for a kernel; docs/kernels.md has
 # the results.
 .PHONY: test-kernels

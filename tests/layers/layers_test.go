@@ -56,6 +56,7 @@ var layers = []layer{
 	{dir: "pkg/linkspec", pure: true, imports: []string{"pkg/cnierr"}},
 	{dir: "pkg/config", pure: true, imports: []string{"pkg/attachment", "pkg/cnierr", cniTypes + "/...", cniVersion}},
 	{dir: "pkg/result", pure: true, imports: []string{"pkg/attachment", "pkg/cnierr", "pkg/linkspec", cniTypes + "/...", cniVersion}},
+	{dir: "pkg/vmconf", imports: []string{"pkg/result", cniTypes + "/...", unix}},
 	{dir: "pkg/plan", pure: true, imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/linkspec", "pkg/result", cniTypes + "/...",
 	}},

@@ -36,6 +36,9 @@ func qemuArguments(c Config) []string {
 	if len(macs) > 0 {
 		kernelLine += " nics=" + strings.Join(macs, ",")
 	}
+	if c.KernelLine != "" {
+		kernelLine += " " + c.KernelLine
+	}
 	args := []string{
 		"-machine", "microvm,x-option-roms=off,isa-serial=on", "-accel", "tcg", "-cpu", "max",
 		"-m", strconv.Itoa(c.MemoryMB), "-smp", strconv.Itoa(c.CPUs),
@@ -54,7 +57,7 @@ func qemuArguments(c Config) []string {
 		}
 		args = append(args, "-netdev", netdev, "-device", device)
 	}
-	return args
+	return append(args, c.Arguments...)
 }
 
 // ClockArguments returns kernel arguments that tell a guest how fast its time stamp counter is, with a
@@ -159,7 +162,7 @@ func onOwnThread(f func()) {
 // udev gives that device mode 0666, since it is the tap's owner that decides who may attach. Where no
 // udev runs it has root's mode 0600, which would hide what is under test here.
 func enter(c Config, mountPoint string) error {
-	if len(c.NICs) > 0 {
+	if len(c.NICs)+len(c.Arguments) > 0 {
 		if err := openTunToAll(mountPoint); err != nil {
 			return err
 		}
