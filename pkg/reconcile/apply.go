@@ -109,6 +109,8 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		draft, got, err = r.create(want)
 	case linkspec.Shared:
 		draft, got, err = r.ensure(want)
+	case linkspec.Lent:
+		got, err = r.lendable(want.Name)
 	default:
 		got, err = r.k.Link(want.Name)
 	}
@@ -116,7 +118,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
 	}
 	r.before(func() error {
-		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
+		return r.steady(linkspec.Link{Role: want.Role, Kind: want.Kind, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
 	})
 	if err = r.set(want, got); err != nil {
 		return nil, err
@@ -128,7 +130,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 // that nobody gave a MAC address or an MTU takes its ports'. From then on it
 // has its own.
 func (r *Receipt) steady(want linkspec.Link) error {
-	if want.Role != linkspec.Shared && want.Role != linkspec.Joined {
+	if want.Kind != linkspec.Bridge || want.Role != linkspec.Shared && want.Role != linkspec.Joined {
 		return nil
 	}
 	got, err := r.k.Link(want.Name)
@@ -229,6 +231,8 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	case linkspec.Shared:
 		undo := linkspec.Undo(want, got)
 		r.before(func() error { return r.restoreShared(got, undo) })
+	case linkspec.Lent:
+		return r.lend(want, got, change)
 	case linkspec.Owned, linkspec.Observed: // goes with its draft
 	}
 	if err := r.k.Set(got, change); err != nil {
