@@ -110,7 +110,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	case linkspec.Shared:
 		draft, got, err = r.ensure(want)
 	case linkspec.Lent:
-		got, err = r.lendable(want.Name)
+		got, err = lendable(r.k, want.Name)
 	default:
 		got, err = r.k.Link(want.Name)
 	}

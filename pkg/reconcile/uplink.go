@@ -12,21 +12,27 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// lendable returns the NIC of that name, if nothing is routed through it that
-// would be lost once it is a port. Its addresses are the plan's concern.
-func (r *Receipt) lendable(name string) (linkspec.Link, error) {
-	nic, err := r.k.Link(name)
+// Lendable refuses a NIC, unless it is a port already, through which something
+// is routed that would be lost once it is one. Its addresses are the plan's
+// concern.
+func Lendable(k Kernel, name string) error {
+	_, err := lendable(k, name)
+	return err
+}
+
+func lendable(k Kernel, name string) (linkspec.Link, error) {
+	nic, err := k.Link(name)
 	if err != nil || *nic.Master != "" {
 		return nic, err
 	}
-	routes, err := r.k.Routes(name)
+	routes, err := k.Routes(name)
 	if err != nil {
-		return nic, fmt.Errorf("list routes: %w", err)
+		return nic, fmt.Errorf("list routes of %s: %w", name, err)
 	}
 	if len(routes) > 0 {
 		return nic, cnierr.New(cnierr.Config,
 			"move the route to the bridge, or remove it (ip route flush dev "+name+"), where the host's network manager has it from: [Route] and Gateway= in the .network file (systemd-networkd), nmcli connection modify ... ipv4.routes '' ipv4.gateway '' (NetworkManager)",
-			"the host has a route to %s through it, which would lead nowhere once it is a port of a bridge", routes[0])
+			"uplink %s: the host has a route to %s through it, which would lead nowhere once it is a port of a bridge", name, routes[0])
 	}
 	return nic, nil
 }
