@@ -42,7 +42,7 @@ func TestUplinkComesAndGoes(t *testing.T) {
 				h.bridge("br0", "") // whose MAC address and MTU would be its ports'
 				h.sh(test.bridge)
 			}
-			before := h.snapshot("ip -d address show eth1; ip route show table all dev eth1; ip -6 route show dev eth1 | grep -v ^fe80")
+			before := h.snapshot("ip -d address show eth1; ip route show dev eth1")
 			found := h.link("br0")
 			n := h.uplinked(nil)
 			if err := n.status(); err != nil {
@@ -103,14 +103,15 @@ func TestUplinkRefused(t *testing.T) {
 			h.nic("eth1")
 			h.sh(test.script)
 			n, v := h.uplinked(test.more), h.vm("vm1")
-			before := h.snapshot("ip -d address show; ip route show table all; ip -6 route")
+			before := h.snapshot("ip -d address show; ip route")
+			nic := h.snapshot("ip -d address show eth1")
 			wantError(t, n.status(), 50, test.words...)
 			_, err := n.tryAdd(v)
 			wantError(t, err, 7, test.words...)
 			if leases := h.leases("lab"); len(leases) > 0 {
 				t.Errorf("leases are %v", leases)
 			}
-			before.same(t)
+			nic.same(t)
 			n.remove(v)
 			before.same(t)
 			h.sh("for l in eth2 br7 tun7 br0; do ip link del $l 2>/dev/null || true; done; ip link set eth1 nomaster")
@@ -238,12 +239,13 @@ func TestUplinkRollback(t *testing.T) {
 			h := newHost(t)
 			h.nic("eth1")
 			h.bridge("br0", "address 02:aa:aa:aa:aa:aa")
-			before := h.snapshot("ip -d address show eth1; ip address show br0")
+			before, nic := h.snapshot("ip address show br0"), h.snapshot("ip -d address show eth1")
 			n, one, two := h.uplinked(nil), h.vm("vm1"), h.vm("vm2")
 			one.args = "MAC=" + map[string]string{"NIC": h.link("eth1").MAC, "bridge": "02:aa:aa:aa:aa:aa"}[mac]
 			_, err := n.tryAdd(one)
 			wantError(t, err, 7, "MAC address", "is taken on bridge br0")
 			before.same(t)
+			nic.same(t)
 			n.remove(one)
 			n.add(two)
 			_, err = n.tryAdd(one)
@@ -251,7 +253,7 @@ func TestUplinkRollback(t *testing.T) {
 			n.remove(one)
 			n.holds(two)
 			n.remove(two)
-			before.same(t)
+			nic.same(t)
 		})
 	}
 }
