@@ -122,7 +122,7 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 			"DEL the attachment that holds it (ip link show dev "+tap.Name+" tells), or make another tap for this one",
 			"tap %s is held for another attachment", tap.Name)
 	}
-	if _, _, err := p.links(f, tap, nil); err != nil {
+	if _, _, err = p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err
 	}
 	uplink, err := p.uplink(f, tap.Name)

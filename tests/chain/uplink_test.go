@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -264,7 +265,7 @@ func TestUplinkCarriesFrames(t *testing.T) {
 	h := newHost(t)
 	h.nic("eth1", "mtu 9000")
 	n, one, two := h.uplinked(both), h.vm("vm1"), h.vm("vm2")
-	n.add(one)
+	r := n.add(one)
 	h.sh(`mac=02:00:00:00:00:77
 ip -n eth1 link set eth0 down address $mac mtu 1500 up
 ip -n eth1 address add 10.1.7.7/16 dev eth0
@@ -279,6 +280,22 @@ ip -n eth1 address add fd00:1::77/64 dev eth0 nodad`)
 	}
 	if fdb := h.sh("bridge fdb show br br0"); !strings.Contains(fdb, "02:00:00:00:00:77 dev eth1") {
 		t.Errorf("nothing was learned on the uplink:\n%s", fdb)
+	}
+	// A guest without an address, as it is before DHCP: broadcasts both ways.
+	h.sh("ip netns exec eth1 nft 'add table netdev seen; add chain netdev seen in { type filter hook ingress device eth0 priority 0; }; add rule netdev seen in ether type 0x88b5 counter'")
+	g := (&attached{t: t, h: h, r: r, tap: one.tapOf(r)}).boot()
+	payload, _ := mark("to the LAN")
+	if !eventually(func() bool {
+		g.send(broadcastMAC, etherTest, payload)
+		return !strings.Contains(h.sh("ip netns exec eth1 nft list table netdev seen"), "packets 0 ")
+	}) {
+		t.Error("the LAN does not hear the guest")
+	}
+	if !g.awaits(func(f []byte) bool {
+		return len(f) > 42 && f[12] == 8 && f[13] == 0 && bytes.Equal(f[30:34], []byte{10, 1, 255, 255})
+	},
+		func() { h.send("eth1", "10.1.7.7", "10.1.255.255") }) {
+		t.Error("the guest does not hear the LAN")
 	}
 	two.args = "MAC=02:00:00:00:00:77"
 	n.add(two)
