@@ -19,6 +19,7 @@ type Bridge struct {
 	Common
 	Bridge   string // name of the bridge
 	Existing bool   // somebody else's bridge: only join it
+	Uplink   string // name of the NIC of the host that is to be its port; "" for none
 
 	IsGateway        bool
 	IsDefaultGateway bool // implies IsGateway
@@ -67,6 +68,7 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 	}
 	b.IsGateway = b.IsGateway || b.IsDefaultGateway
 	b.Bridge = r.bridge(b.Existing)
+	b.Uplink = r.uplink(b.Bridge)
 	r.fail(b.check(r))
 	if r.err != nil {
 		return nil, r.err

@@ -42,7 +42,7 @@ func Diff(want, got Link) []Difference {
 
 // Absent is the difference between a declared link and none at all.
 func Absent(want Link) Difference {
-	return Difference{Link: want.Name, Field: "link", Want: []string{"a " + string(want.Kind)}}
+	return Difference{Link: want.Name, Field: "link", Want: []string{"a " + want.Kind.String()}}
 }
 
 // Change returns a link that declares just the fields by which got differs

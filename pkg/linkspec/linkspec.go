@@ -24,6 +24,14 @@ const (
 	Bridge Kind = "bridge"
 )
 
+// String is the kind in words; that of a NIC is nothing that the kernel tells.
+func (k Kind) String() string {
+	if k == "" {
+		return "NIC"
+	}
+	return string(k)
+}
+
 // Role says whose a link is, and so what may be done to it.
 type Role int
 
@@ -41,10 +49,13 @@ const (
 	// Joined links belong to somebody else: they are looked at, and kept from
 	// being changed by a port that joins them.
 	Joined
+	// Lent links are NICs of the host that are ports of a bridge as long as it
+	// has guests: the declared fields are set, and then put back.
+	Lent
 )
 
 func (r Role) String() string {
-	return [...]string{"observed", "owned", "adopted", "shared", "joined"}[r]
+	return [...]string{"observed", "owned", "adopted", "shared", "joined", "lent"}[r]
 }
 
 // NoID is the owner or group of a tap that has none.
@@ -160,7 +171,7 @@ func (s State) String() string {
 // String is the link as text: a headline, then a line for each declared field.
 func (l Link) String() string {
 	var b strings.Builder
-	b.WriteString(l.Role.String() + " " + string(l.Kind) + " " + l.Name + "\n")
+	b.WriteString(l.Role.String() + " " + l.Kind.String() + " " + l.Name + "\n")
 	if l.Guest != nil {
 		b.WriteString("    guest " + l.Guest.String() + "\n")
 	}

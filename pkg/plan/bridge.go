@@ -43,7 +43,8 @@ func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
 
 func (p *bridgePlan) Observe() []string {
-	return append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	names := append([]string{p.conf.Bridge, p.att.PortHandle()}, uplinkOf(p.conf).Observe()...)
+	return append(names, p.candidates()...)
 }
 
 // candidates are the interfaces of prevResult that are in the host's namespace,
@@ -121,12 +122,16 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 			"DEL the attachment that holds it (ip link show dev "+tap.Name+" tells), or make another tap for this one",
 			"tap %s is held for another attachment", tap.Name)
 	}
-	if _, _, err := p.links(f, tap, nil); err != nil {
+	if _, _, err = p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err
 	}
-	return linkspec.State{Links: []linkspec.Link{{
+	uplink, err := p.uplink(f, tap.Name)
+	if err != nil {
+		return linkspec.State{}, err
+	}
+	return linkspec.State{Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
-	}}}, nil
+	})}, nil
 }
 
 // Settle returns the state with the delegate's addresses in it.
@@ -163,6 +168,13 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 		answer.Netns = ""
 	}
 	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}
+	uplink, err := p.uplink(f, tap.Name)
+	if err != nil {
+		return linkspec.State{}, result.Answer{}, err
+	}
+	if uplink != nil {
+		state.Links = []linkspec.Link{bridge, *uplink, port}
+	}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -295,7 +307,7 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	if err != nil {
 		return Needs{}, err
 	}
-	needs := Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

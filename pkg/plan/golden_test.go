@@ -135,7 +135,7 @@ func planConflist(t *testing.T, file, lease string) string {
 	return out.String()
 }
 
-// hostOf is a host with the bridges that the plugins only join.
+// hostOf is a host with the bridges that the plugins only join, and the uplinks.
 func hostOf(plugins []conf) Facts {
 	facts := Facts{}
 	for _, conf := range plugins {
@@ -143,8 +143,16 @@ func hostOf(plugins []conf) Facts {
 			name := conf.text("bridge")
 			facts[name] = linkspec.Link{Kind: linkspec.Bridge, Name: name, MTU: new(1500), Up: new(true), Alias: new("")}
 		}
+		if name := conf.text("uplink"); name != "" {
+			facts[name] = nicOf(name)
+		}
 	}
 	return facts
+}
+
+// nicOf is a NIC of the host that nobody uses.
+func nicOf(name string) linkspec.Link {
+	return linkspec.Link{Name: name, MTU: new(1500), Up: new(false), Alias: new(""), Master: new(""), MAC: net.HardwareAddr{2, 0, 0, 0, 0xee, 1}}
 }
 
 // observe plays the kernel: what was declared is what there is.

@@ -41,7 +41,8 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
 		MTU: p.promisedMTU(f, nic.Name),
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(gateways)}
+	links := append([]linkspec.Link{bridge}, p.promisedUplink()...)
+	state := linkspec.State{Links: append(links, port), Sysctls: forwarding(gateways)}
 	if state.Masquerade, err = p.masquerade(guestIPs(p.conf.PrevResult, index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
 	}

@@ -109,6 +109,8 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		draft, got, err = r.create(want)
 	case linkspec.Shared:
 		draft, got, err = r.ensure(want)
+	case linkspec.Lent:
+		got, err = lendable(r.k, want.Name)
 	default:
 		got, err = r.k.Link(want.Name)
 	}
@@ -116,7 +118,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
 	}
 	r.before(func() error {
-		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
+		return r.steady(linkspec.Link{Role: want.Role, Kind: want.Kind, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
 	})
 	if len(want.Stations) > 0 { // to bind what another port has takes it away from there
 		if err = r.stations(want, got); err != nil {
@@ -133,7 +135,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 // that nobody gave a MAC address or an MTU takes its ports'. From then on it
 // has its own.
 func (r *Receipt) steady(want linkspec.Link) error {
-	if want.Role != linkspec.Shared && want.Role != linkspec.Joined {
+	if want.Kind != linkspec.Bridge || want.Role != linkspec.Shared && want.Role != linkspec.Joined {
 		return nil
 	}
 	got, err := r.k.Link(want.Name)
@@ -234,6 +236,8 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	case linkspec.Shared:
 		undo := linkspec.Undo(want, got)
 		r.before(func() error { return r.restoreShared(got, undo) })
+	case linkspec.Lent:
+		return r.lend(want, got, change)
 	case linkspec.Owned, linkspec.Observed: // goes with its draft
 	}
 	if err := r.k.Set(got, change); err != nil {

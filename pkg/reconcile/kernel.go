@@ -6,6 +6,7 @@ package reconcile
 import (
 	"context"
 	"net"
+	"net/netip"
 
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -26,6 +27,11 @@ type Kernel interface {
 
 	// Ports returns the ports of the bridge, filled in as by Links.
 	Ports(bridge string) ([]linkspec.Link, error)
+
+	// Routes returns where packets are routed to through the link, by other
+	// routes than those that every link has: to its own addresses, to link-local
+	// and multicast ones of IPv6. A default route is 0.0.0.0/0 or ::/0.
+	Routes(name string) ([]netip.Prefix, error)
 
 	// Create makes a link of that kind and name, down, with the fields that can
 	// only be given at creation: for a tap owner, group and multiQueue. A tap

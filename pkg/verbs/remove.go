@@ -43,7 +43,7 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		// libcni stops the chain here: microvm-tap will not be called.
 		errs = append(errs, freed, reconcile.Remove(c.k, r.Attachment, r.Names...))
 	}
-	errs = append(errs, c.releaseBridge(ctx, r.Bridge))
+	errs = append(errs, reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge))
 	return errors.Join(errs...)
 }
 
@@ -85,7 +85,7 @@ func (c *call) gc(ctx context.Context) error {
 		}
 		return reconcile.DeleteStale(c.k, stale)
 	}
-	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), c.releaseBridge(ctx, r.Bridge)}
+	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge)}
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}

@@ -165,6 +165,7 @@ func (w *walk) killed(t *testing.T, n int) {
 // empty fails the test if something is left, and takes it away for the next try.
 func (w *walk) empty(t *testing.T, after string) {
 	t.Helper()
+	w.released(t, after)
 	h := w.n.h
 	made, leases := h.made(), h.leases(w.n.name)
 	if rules := h.sh("nft list ruleset 2>/dev/null"); strings.Contains(rules, "microvm-cni") || strings.Contains(rules, "CNI-") {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type link struct {
 	isMTUSet bool // the bridge does not follow its ports' MTU
 	isMACSet bool // the bridge does not follow its ports' MAC address
 	static   map[string]*link
+	routes   []netip.Prefix // by hand
 }
 
 // New returns a namespace that holds the loopback device, and the parameters

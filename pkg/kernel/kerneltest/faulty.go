@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"context"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -71,6 +72,14 @@ func (f *FaultyKernel) Ports(bridge string) ([]linkspec.Link, error) {
 		return nil, err
 	}
 	return f.k.Ports(bridge)
+}
+
+// Routes is a call of k.
+func (f *FaultyKernel) Routes(name string) ([]netip.Prefix, error) {
+	if err := f.call("Routes", name); err != nil {
+		return nil, err
+	}
+	return f.k.Routes(name)
 }
 
 // Create is a call of k, and so are Keep and Discard of what it returns.

@@ -28,6 +28,7 @@ var suite = []struct {
 	{"what is not there is fs.ErrNotExist", testNotExist},
 	{"Links tells of every link, without addresses and IPv6", testLinks},
 	{"Ports tells of the bridge's ports only, without addresses and IPv6", testPorts},
+	{"Routes tells where a link leads, but for what every link has", testRoutes},
 	{"Create makes a tap, down, for its owner", testCreateTap},
 	{"Create makes a bridge, down, with its alias", testCreateBridge},
 	{"Create gives a bridge a MAC address that no port changes", testBridgeMAC},
