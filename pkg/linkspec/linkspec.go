@@ -22,6 +22,7 @@ type Kind string
 const (
 	Tap    Kind = "tap"
 	Bridge Kind = "bridge"
+	IFB    Kind = "ifb" // takes frames aside to be limited
 )
 
 // Role says whose a link is, and so what may be done to it.
@@ -87,6 +88,11 @@ type Link struct {
 	// Bridge ports only.
 	Hairpin  *bool
 	Isolated *bool
+
+	// Shaping is observed only where it is asked for (reconcile.Kernel.Shaping);
+	// Qdisc, observed always and never declared, hints at it: the kind at the root.
+	Shaping *Shaping
+	Qdisc   string
 
 	Addresses   []Address      // declared: those it must have
 	NoAddresses []netip.Prefix // declared: those it must not have

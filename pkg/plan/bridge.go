@@ -43,7 +43,7 @@ func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
 
 func (p *bridgePlan) Observe() []string {
-	return append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	return slices.Concat([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates(), p.devices())
 }
 
 // candidates are the interfaces of prevResult that are in the host's namespace,
@@ -162,7 +162,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if p.ownNetns { // the tap and CNI_NETNS are one place: there is no second name
 		answer.Netns = ""
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}
+	state := linkspec.State{Links: p.ordered(bridge, port), Sysctls: forwarding(guest.gateways)}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -210,8 +210,11 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 	if err = p.gatewayAddresses(&bridge, found, gateways); err != nil {
 		return bridge, port, err
 	}
-	port, err = p.port(tap, *bridge.MTU)
-	return bridge, port, err
+	if port, err = p.port(tap, *bridge.MTU); err != nil {
+		return bridge, port, err
+	}
+	port.Shaping = p.shaping()
+	return bridge, port, p.checkLimits(f, *port.MTU)
 }
 
 // ours tells whether a bridge was made by this software.

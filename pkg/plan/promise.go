@@ -39,9 +39,9 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		AltNames: []string{p.att.PortHandle()},
 		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
-		MTU: p.promisedMTU(f, nic.Name),
+		MTU: p.promisedMTU(f, nic.Name), Shaping: p.shaping(),
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(gateways)}
+	state := linkspec.State{Links: p.ordered(bridge, port), Sysctls: forwarding(gateways)}
 	if state.Masquerade, err = p.masquerade(guestIPs(p.conf.PrevResult, index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
 	}
