@@ -174,7 +174,7 @@ func decodeLink(b []byte) record {
 		case unix.IFLA_TXQLEN:
 			l.TxQueueLen = new(int(u32Of(v)))
 		case unix.IFLA_QDISC:
-			l.Qdisc = textOf(v)
+			l.Shaped = textOf(v) == "tbf"
 		case unix.IFLA_MASTER:
 			r.master = int(u32Of(v))
 		case unix.IFLA_LINKINFO:

@@ -90,9 +90,9 @@ type Link struct {
 	Isolated *bool
 
 	// Shaping is observed only where it is asked for (reconcile.Kernel.Shaping);
-	// Qdisc, observed always and never declared, hints at it: the kind at the root.
+	// Shaped hints at it and comes with the link: a token bucket is at its root.
 	Shaping *Shaping
-	Qdisc   string
+	Shaped  bool
 
 	Addresses   []Address      // declared: those it must have
 	NoAddresses []netip.Prefix // declared: those it must not have

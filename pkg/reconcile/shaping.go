@@ -54,7 +54,7 @@ func DeleteDevices(k Kernel, devices []linkspec.Link) error {
 // of: our own goes with its limits, somebody else's must be given back without.
 func limited(l linkspec.Link) bool {
 	own := l.Kind == linkspec.Tap && slices.ContainsFunc(l.AltNames, attachment.IsTapHandle)
-	return !own || l.Qdisc == "tbf"
+	return !own || l.Shaped
 }
 
 // claimDevice tells whether the link is an ifb device of the network, and whose.

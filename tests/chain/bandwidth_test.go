@@ -5,8 +5,11 @@ import (
 	"testing"
 )
 
-// limit is 10 Mbit/s in both directions.
+// limit10 is 10 Mbit/s in both directions.
 var limit10 = conf{"ingressRate": 10_000_000, "egressRate": 10_000_000}
+
+// limitAll needs every device and filter that there is.
+var limitAll = limit10.with(conf{"unshapedSubnets": []string{"10.0.0.0/8", "fd00::/8"}})
 
 // families are frames from a guest to its peer and back.
 var families = []struct{ name, guest, peer string }{
@@ -123,7 +126,6 @@ func TestBandwidthBurst(t *testing.T) {
 
 // CHECK misses each part of a limit; DEL goes on as if nothing were amiss.
 func TestBandwidthIsChecked(t *testing.T) {
-	some := limit10.with(conf{"unshapedSubnets": []string{"10.0.0.0/8", "fd00::/8"}})
 	for _, test := range []struct {
 		name   string
 		limits conf
@@ -138,10 +140,10 @@ func TestBandwidthIsChecked(t *testing.T) {
 		{"clsact", limit10, "tc qdisc del dev $tap clsact", []string{"from guest none"}},
 		{"device down", limit10, "ip link set $out down", []string{"up is off"}},
 		{"device gone", limit10, "ip link del $out", []string{"link is none, expected a ifb"}},
-		{"device to the guest down", some, "ip link set $in down", []string{"up is off"}},
-		{"device to the guest gone", some, "ip link del $in", []string{"to guest none"}},
-		{"filter to the guest", some, "tc filter del dev $tap egress", []string{"to guest none"}},
-		{"a subnet", some, "tc filter del dev $tap ingress pref 50000", []string{"from guest none"}},
+		{"device to the guest down", limitAll, "ip link set $in down", []string{"up is off"}},
+		{"device to the guest gone", limitAll, "ip link del $in", []string{"to guest none"}},
+		{"filter to the guest", limitAll, "tc filter del dev $tap egress", []string{"to guest none"}},
+		{"a subnet", limitAll, "tc filter del dev $tap ingress pref 50000", []string{"from guest none"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)
@@ -221,4 +223,106 @@ func TestBandwidthForeignTap(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What makes no sense is refused before anything is made.
+func TestBandwidthRefused(t *testing.T) {
+	h := newHost(t)
+	h.bridge("br0", "")
+	before := h.snapshot("ip -d address show")
+	for _, test := range []struct {
+		more  conf
+		code  uint
+		words []string
+	}{
+		{conf{"ingressRate": 1_000_000, "ingressBurst": 12_143}, 7, []string{"ingressBurst 12143 is less than a frame of MTU 1500"}},
+		{conf{"egressBurst": 1_000_000}, 7, []string{"egressBurst is set, but egressRate is not"}},
+		{conf{"egressRate": 7}, 7, []string{"egressRate 7 is out of range"}},
+		{conf{"egressRate": 1000}, 7, []string{"egressRate 1000 is too slow"}},
+		{limit10.with(conf{"shapedSubnets": []string{"10.0.0.0/8"}, "unshapedSubnets": []string{"10.0.0.0/8"}}), 7, []string{"exclude each other"}},
+		{limit10.with(conf{"shapedSubnets": []string{"10.0.0.0"}}), 7, []string{`"10.0.0.0" is not a subnet`}},
+		{conf{"runtimeConfig": conf{"bandwidth": conf{"egressRate": 7}}}, 7, []string{"egressRate 7 is out of range"}},
+	} {
+		n := h.network("lab", newest, tap, gateway.with(test.more))
+		_, err := n.tryAdd(h.vm("vm1"))
+		wantError(t, err, test.code, test.words...)
+		n.remove(h.vm("vm1"))
+		before.same(t)
+	}
+	if leases := h.leases("lab"); len(leases) > 0 {
+		t.Errorf("leases %v", leases)
+	}
+}
+
+// A device of somebody else with the name of ours is refused, and never touched.
+func TestBandwidthForeignDevice(t *testing.T) {
+	for _, kind := range []string{"ifb", "bridge"} {
+		t.Run(kind, func(t *testing.T) {
+			h := newHost(t)
+			n := h.pair(limit10)
+			v := h.vm("vm1")
+			n.add(v)
+			name := h.devices()[0]
+			n.remove(v)
+			h.sh("ip link add " + name + " type " + kind + " && ip link set " + name + " alias somebody")
+			h.mine = append(h.mine, name)
+			before := h.snapshot("ip -d address show")
+			_, err := n.tryAdd(v)
+			wantError(t, err, 101, name, "exists already")
+			n.remove(v) // of the tap
+			before.same(t)
+			if err := n.gc(); err != nil {
+				t.Error(err)
+			}
+			before.same(t)
+		})
+	}
+}
+
+// Devices whose port is gone go with DEL and GC, and only those of the network
+// whose attachment is not valid.
+func TestBandwidthWithoutPort(t *testing.T) {
+	for _, undo := range []string{"DEL", "GC"} {
+		t.Run(undo, func(t *testing.T) {
+			h := newHost(t)
+			n := h.pair(limitAll)
+			other := h.network("side", newest, tap, plain.with(limit10))
+			one, two := h.vm("vm1"), h.vm("vm2")
+			name := one.tapOf(n.add(one))
+			n.add(two)
+			other.add(one)
+			h.sh("ip link del " + name)
+			if got := h.devices(); len(got) != 5 {
+				t.Fatalf("devices %v, want 5", got)
+			}
+			if undo == "GC" {
+				if err := n.gc(two); err != nil {
+					t.Error(err)
+				}
+			} else {
+				n.remove(one)
+			}
+			if got := h.devices(); len(got) != 3 {
+				t.Errorf("devices %v, want 3", got)
+			}
+			n.holds(two)
+			other.holds(one)
+			other.remove(one)
+			n.remove(two)
+			n.remove(one)
+		})
+	}
+}
+
+// An ADD that fails late takes the limits back.
+func TestBandwidthRollback(t *testing.T) {
+	h := newHost(t)
+	h.tap("tap0")
+	h.sh("tc qdisc add dev tap0 root handle 1: tbf rate 1mbit burst 9000 limit 9000")
+	before := h.snapshot("ip -d address show; tc qdisc show; tc filter show dev tap0 ingress")
+	n := h.network("lab", newest, plain.with(limit10))
+	prev := conf{"cniVersion": newest, "interfaces": []conf{{"name": "tap0"}}}
+	a := h.exec(call{plugin: "microvm-bridge", verb: "ADD", vm: h.vm("vm1"), stdin: n.single(0, conf{"prevResult": prev})})
+	a.refused(t, newest, 101, "already has a queueing discipline tbf of somebody else")
+	before.same(t)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ type wire struct {
 	t      *testing.T
 	fd     int
 	header int // bytes before each frame (struct virtio_net_hdr)
+	close  func()
 }
 
 // plug attaches to a tap that is there, as a VMM would.
@@ -35,11 +37,10 @@ func (h *host) plug(name string) wire {
 	if err != nil {
 		h.t.Fatalf("attach to %s: %v", name, err)
 	}
+	w.close = sync.OnceFunc(func() { _ = unix.Close(w.fd) })
 	h.t.Cleanup(w.close)
 	return w
 }
-
-func (w wire) close() { _ = unix.Close(w.fd) }
 
 // peer puts a tap of the test's own on the bridge, until it is pulled.
 func (h *host) peer(bridge string) (w wire, pull func()) {

@@ -49,12 +49,12 @@ func (k *Kernel) setShaping(n *link, change linkspec.Link) error {
 			return fmt.Errorf("limit bandwidth: %w", err)
 		}
 	}
-	n.Shaping, n.Qdisc = &s, ""
+	n.Shaping, n.Shaped = &s, false
 	switch {
 	case s.Equal(linkspec.Limits{}):
 		n.Shaping = nil
 	case s.ToGuest.Rate > 0 && !to:
-		n.Qdisc = "tbf"
+		n.Shaped = true
 	}
 	return nil
 }
