@@ -35,7 +35,8 @@ func TestNamesTellAttachmentsApart(t *testing.T) {
 		{"labv", "m1", "eth0"},
 		{"eth0", "vm1", "lab"},
 	} {
-		for _, name := range []string{a.TapName(), a.GuestMAC().String(), a.TapHandle(), a.PortHandle(), Tag{Attachment: a}.String()} {
+		toGuest, fromGuest := a.Devices()
+		for _, name := range []string{toGuest, fromGuest, a.TapName(), a.GuestMAC().String(), a.TapHandle(), a.PortHandle(), Tag{Attachment: a}.String()} {
 			if other, taken := seen[name]; taken {
 				t.Errorf("%v and %v share %s", a, other, name)
 			}

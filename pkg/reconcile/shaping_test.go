@@ -45,7 +45,7 @@ func TestLimitsAreCompared(t *testing.T) {
 			fromGuest + ": up is off, expected on",
 		}},
 		{"device gone", func(k *fake.Kernel) { k.Remove(toGuest) }, []string{
-			toGuest + ": link is none, expected a ifb",
+			toGuest + ": link is none, expected an ifb",
 			vm1.TapName() + ": limit is to guest none from guest rate 1000000 burst 121120 queue 147048 via " + fromGuest + " only 10.0.0.0/8, expected to guest rate 1000000 burst 121120 queue 147048 via " +
 				toGuest + " from guest rate 1000000 burst 121120 queue 147048 via " + fromGuest + " only 10.0.0.0/8",
 		}},

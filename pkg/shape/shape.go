@@ -26,11 +26,11 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// Limits and Limit are what a port is limited to.
-type (
-	Limits = linkspec.Limits
-	Limit  = linkspec.Limit
-)
+// Limits are what a port is limited to.
+type Limits = linkspec.Limits
+
+// Limit is that of one direction.
+type Limit = linkspec.Limit
 
 // Kernel hands the package to pkg/kernel, where a plugin needs it.
 type Kernel struct{}

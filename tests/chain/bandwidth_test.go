@@ -37,7 +37,7 @@ func TestBandwidthRates(t *testing.T) {
 	one, two := h.vm("vm1"), h.vm("vm2")
 	one.capabilities = map[string]any{"bandwidth": map[string]any(limit10)}
 	limited, free := h.plug(one.tapOf(n.add(one))), h.plug(two.tapOf(n.add(two)))
-	peer, pull := h.peer("br0")
+	peer, pull := h.peer()
 	n.holds(one)
 	n.holds(two)
 	for _, f := range families {
@@ -80,7 +80,7 @@ func TestBandwidthBurstAndSubnets(t *testing.T) {
 			n := h.network("lab", newest, tap, plain.with(slow).with(test.more))
 			v := h.vm("vm1")
 			guest := h.plug(v.tapOf(n.add(v)))
-			peer, pull := h.peer("br0")
+			peer, pull := h.peer()
 			n.holds(v)
 			if got := h.devices(); len(got) != test.devices {
 				t.Errorf("devices %v, want %d", got, test.devices)
@@ -110,7 +110,7 @@ func TestBandwidthBurst(t *testing.T) {
 	n := h.network("lab", newest, tap, plain.with(conf{"ingressRate": 20_000, "ingressBurst": 400_000, "egressRate": 20_000, "egressBurst": 80_000}))
 	v := h.vm("vm1")
 	guest := h.plug(v.tapOf(n.add(v)))
-	peer, pull := h.peer("br0")
+	peer, pull := h.peer()
 	// The kernel keeps 4.29 seconds at the rate: 11 frames, not the 50 asked for.
 	for direction, got := range map[string]int{
 		"from": burst(guest, peer, datagram("10.1.0.2", "192.0.2.7", 1000)),
@@ -139,7 +139,7 @@ func TestBandwidthIsChecked(t *testing.T) {
 		{"filter", limit10, "tc filter del dev $tap ingress", []string{"from guest none"}},
 		{"clsact", limit10, "tc qdisc del dev $tap clsact", []string{"from guest none"}},
 		{"device down", limit10, "ip link set $out down", []string{"up is off"}},
-		{"device gone", limit10, "ip link del $out", []string{"link is none, expected a ifb"}},
+		{"device gone", limit10, "ip link del $out", []string{"link is none, expected an ifb"}},
 		{"device to the guest down", limitAll, "ip link set $in down", []string{"up is off"}},
 		{"device to the guest gone", limitAll, "ip link del $in", []string{"to guest none"}},
 		{"filter to the guest", limitAll, "tc filter del dev $tap egress", []string{"to guest none"}},
@@ -196,7 +196,7 @@ func TestBandwidthForeignTap(t *testing.T) {
 				n.add(v)
 				n.holds(v)
 				guest := h.plug("tap0")
-				peer, pull := h.peer("br0")
+				peer, pull := h.peer()
 				if got := rate(guest, peer, datagram("10.1.0.2", "192.0.2.7", 1400)); got < 5 || got > 12 {
 					t.Errorf("from the guest: %.1f Mbit/s", got)
 				}

@@ -42,12 +42,12 @@ func (h *host) plug(name string) wire {
 	return w
 }
 
-// peer puts a tap of the test's own on the bridge, until it is pulled.
-func (h *host) peer(bridge string) (w wire, pull func()) {
+// peer puts a tap of the test's own on br0, until it is pulled.
+func (h *host) peer() (w wire, pull func()) {
 	h.t.Helper()
 	h.tap("peer")
 	w = h.plug("peer")
-	h.sh("ip link set peer master " + bridge + " up")
+	h.sh("ip link set peer master br0 up")
 	return w, func() { h.sh("ip link del peer") }
 }
 
@@ -98,11 +98,13 @@ func rate(from, to wire, frame []byte) float64 {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
 		for time.Now().Before(end) {
 			for range 5 {
 				_, _ = unix.Write(from.fd, append(make([]byte, from.header), frame...))
 			}
-			time.Sleep(time.Millisecond)
+			<-tick.C
 		}
 	}()
 	bytes := to.read(frame, end, 1<<62)
