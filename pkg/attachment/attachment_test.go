@@ -51,6 +51,10 @@ func TestNamesFitTheKernel(t *testing.T) {
 		if n := len(a.TapName()); n != MaxName {
 			t.Errorf("tap name %q has %d bytes, want %d", a.TapName(), n, MaxName)
 		}
+		toGuest, fromGuest := a.Devices()
+		if len(toGuest) != MaxName || len(fromGuest) != MaxName {
+			t.Errorf("device names %q and %q have not %d bytes", toGuest, fromGuest, MaxName)
+		}
 		for _, h := range []string{a.TapHandle(), a.PortHandle()} {
 			if len(h) <= MaxName || len(h) > 127 {
 				t.Errorf("handle %q has %d bytes, want more than a device name and at most 127", h, len(h))

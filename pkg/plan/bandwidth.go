@@ -74,7 +74,7 @@ func (p *bridgePlan) checkLimits(f Facts, mtu int) error {
 		if tag, ok := tagOf(l); ok && l.Kind == linkspec.IFB && tag.Names(p.att) {
 			advice = "an earlier ADD of this attachment left it: DEL the attachment, then ADD it again"
 		}
-		return cnierr.New(cnierr.Exists, advice, "%s, which is to limit the guest's bandwidth, exists already: a %s device", name, l.Kind)
+		return cnierr.New(cnierr.Exists, advice, "device %s, which is to limit the guest's bandwidth, exists already (its kind is %q)", name, l.Kind)
 	}
 	return nil
 }

@@ -298,6 +298,9 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	if err != nil {
 		return Needs{}, err
 	}
+	if err := limits(conf.Bandwidth).Check(conf.MTU); err != nil {
+		return Needs{}, err
+	}
 	needs := Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)

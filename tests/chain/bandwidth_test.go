@@ -225,6 +225,38 @@ func TestBandwidthForeignTap(t *testing.T) {
 	}
 }
 
+// Frames longer than an ifb device's own MTU pass.
+func TestBandwidthOfLongFrames(t *testing.T) {
+	h := newHost(t)
+	n := h.network("lab", newest, tap, plain.with(limitAll).with(conf{"mtu": 9000}))
+	v := h.vm("vm1")
+	guest := h.plug(v.tapOf(n.add(v)))
+	peer, pull := h.peer()
+	h.sh("ip link set peer mtu 9000")
+	n.holds(v)
+	for direction, got := range map[string]int{
+		"from": burst(guest, peer, datagram("192.0.2.1", "192.0.2.7", 8000)),
+		"to":   burst(peer, guest, datagram("192.0.2.7", "192.0.2.1", 8000)),
+	} {
+		if got < 3 || got > 30 {
+			t.Errorf("%s the guest: %d of 100 frames arrived, want some 10", direction, got)
+		}
+	}
+	pull()
+	n.remove(v)
+}
+
+// STATUS tells of limits that no ADD would take.
+func TestBandwidthStatus(t *testing.T) {
+	h := newHost(t)
+	n := h.network("lab", newest, tap, plain.with(conf{"egressBurst": 1_000_000}))
+	wantError(t, n.status(), 7, "egressBurst is set, but egressRate is not")
+	n.plugins[1] = plain.with(limitAll)
+	if err := n.status(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What makes no sense is refused before anything is made.
 func TestBandwidthRefused(t *testing.T) {
 	h := newHost(t)

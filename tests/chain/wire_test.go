@@ -60,7 +60,7 @@ func (w wire) write(frame []byte) {
 
 // read returns the bytes of frames like this one that arrive until the time.
 func (w wire) read(frame []byte, until time.Time, enough int) (bytes int) {
-	buf := make([]byte, 4096)
+	buf := make([]byte, 1<<14)
 	for bytes < enough && time.Now().Before(until) {
 		n, err := unix.Read(w.fd, buf)
 		n -= w.header
