@@ -206,7 +206,7 @@ func (k *Kernel) createTagged(l linkspec.Link) (linkspec.Draft, error) {
 	}
 	index, err := k.indexOf(l.Name)
 	if err != nil {
-		return nil, fmt.Errorf("find new %s: %w", l.Kind, err)
+		return nil, errors.Join(fmt.Errorf("find new %s: %w", l.Kind, err), k.deleteGroup(group))
 	}
 	d := &tagged{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
