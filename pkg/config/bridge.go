@@ -34,6 +34,8 @@ type Bridge struct {
 	PromiscMode   bool
 	PortIsolation bool
 
+	Bandwidth Bandwidth // of the guest
+
 	MAC net.HardwareAddr // the guest's, as the runtime gave it; nil if it did not
 
 	IPAM *IPAM     // nil for a network without addresses
@@ -61,6 +63,7 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		HairpinMode:      r.flag("hairpinMode"),
 		PromiscMode:      r.flag("promiscMode"),
 		PortIsolation:    r.flag("portIsolation"),
+		Bandwidth:        r.bandwidth(),
 		MAC:              r.mac(capabilities, args, ""),
 		IPAM:             r.ipam(capabilities, args),
 		DNS:              r.dns(),

@@ -31,10 +31,9 @@ var bridgePlugin = plugin{
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
 		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns", "uplink",
-	}),
+	}, rateKeys, subnetKeys),
 	later: []string{
-		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "bandwidth",
-		"ingressRate", "ingressBurst", "egressRate", "egressBurst", "shapedSubnets", "unshapedSubnets", "disableContainerInterface",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "disableContainerInterface",
 	},
 }
 

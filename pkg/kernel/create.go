@@ -17,8 +17,8 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap or a bridge, down. A bridge that declares an alias has it
-// from the moment that it exists.
+// Create makes a tap, a bridge or an ifb device, down. One of the latter two that
+// declares an alias has it from the moment that it exists.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
@@ -26,8 +26,8 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	switch l.Kind {
 	case linkspec.Tap:
 		return k.createTap(l)
-	case linkspec.Bridge:
-		return k.createBridge(l)
+	case linkspec.Bridge, linkspec.IFB:
+		return k.createTagged(l)
 	}
 	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 }
@@ -160,20 +160,20 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// bridgeDraft is a bridge that stays, unless it is discarded.
-type bridgeDraft struct {
+// tagged is a bridge or an ifb device that stays, unless it is discarded.
+type tagged struct {
 	k     *Kernel
 	name  string
 	index int
 	kept  bool
 }
 
-func (d *bridgeDraft) Keep() error {
+func (d *tagged) Keep() error {
 	d.kept = true
 	return nil
 }
 
-func (d *bridgeDraft) Discard() error {
+func (d *tagged) Discard() error {
 	if d.kept {
 		return nil
 	}
@@ -181,17 +181,17 @@ func (d *bridgeDraft) Discard() error {
 	return d.k.Delete(linkspec.Link{Name: d.name, Index: d.index})
 }
 
-// createBridge makes a bridge whose MAC address counts as set by the user, so
-// that it never follows that of a port.
+// createTagged makes a bridge, or an ifb device, whose MAC address counts as set by
+// the user, so that a bridge's never follows that of a port.
 //
 // The kernel takes no alias for a new link. The alias comes in a second request,
-// sent in the same system call, so that there is never a bridge of ours without
-// it for a killed process to leave behind. The second request finds the bridge
+// sent in the same system call, so that there is never a link of ours without
+// it for a killed process to leave behind. The second request finds the link
 // by a device group that is nobody else's: by name it could meet, should the
-// first one fail, a bridge that somebody else made.
-func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
+// first one fail, a link that somebody else made.
+func (k *Kernel) createTagged(l linkspec.Link) (linkspec.Draft, error) {
 	group := randomGroup()
-	requests := []*message{newBridge(l.Name, group)}
+	requests := []*message{newLink(l.Kind, l.Name, group)}
 	if l.Alias != nil {
 		requests = append(requests, newMessage(unix.RTM_NEWLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 			u32(unix.IFLA_GROUP, group).
@@ -200,30 +200,30 @@ func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
 	errs := k.conn.doAll(requests...)
 	if err := errs[0]; err != nil {
 		if errors.Is(err, unix.EOPNOTSUPP) {
-			err = cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
+			err = cnierr.New(cnierr.Kernel, "load the module (modprobe "+string(l.Kind)+"), or build the kernel with CONFIG_"+strings.ToUpper(string(l.Kind)), "the kernel has no devices of kind %s: %w", l.Kind, err)
 		}
-		return nil, fmt.Errorf("make bridge %s: %w", l.Name, err)
+		return nil, fmt.Errorf("make %s %s: %w", l.Kind, l.Name, err)
 	}
 	index, err := k.indexOf(l.Name)
 	if err != nil {
-		return nil, fmt.Errorf("find new bridge: %w", err)
+		return nil, errors.Join(fmt.Errorf("find new %s: %w", l.Kind, err), k.deleteGroup(group))
 	}
-	d := &bridgeDraft{k: k, name: l.Name, index: index}
+	d := &tagged{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
 	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
 	if err := errors.Join(append(errs, reset)...); err != nil {
-		return nil, errors.Join(fmt.Errorf("tag bridge %s: %w", l.Name, err), d.Discard())
+		return nil, errors.Join(fmt.Errorf("tag %s %s: %w", l.Kind, l.Name, err), d.Discard())
 	}
 	return d, nil
 }
 
-func newBridge(name string, group uint32) *message {
+func newLink(kind linkspec.Kind, name string, group uint32) *message {
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		text(unix.IFLA_IFNAME, name).
 		attr(unix.IFLA_ADDRESS, randomMAC()).
 		u32(unix.IFLA_GROUP, group)
 	return m.nest(unix.IFLA_LINKINFO, func() {
-		m.text(unix.IFLA_INFO_KIND, string(linkspec.Bridge))
+		m.text(unix.IFLA_INFO_KIND, string(kind))
 	})
 }
 

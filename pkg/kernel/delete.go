@@ -28,14 +28,22 @@ func (k *Kernel) Delete(links ...linkspec.Link) error {
 			errs = append(errs, fmt.Errorf("delete %s: %w", l.Name, err))
 		}
 	}
-	err := k.conn.do(newMessage(unix.RTM_DELLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).u32(unix.IFLA_GROUP, group))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if k.deleteGroup(group) != nil {
 		// One link that cannot be deleted keeps the kernel from deleting any.
 		for _, l := range links {
 			errs = append(errs, k.deleteOne(l))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// deleteGroup deletes the links of a device group. That there are none is no error.
+func (k *Kernel) deleteGroup(group uint32) error {
+	err := k.conn.do(newMessage(unix.RTM_DELLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).u32(unix.IFLA_GROUP, group))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return wrap(fmt.Sprintf("delete group %d", group), err)
 }
 
 func (k *Kernel) deleteOne(l linkspec.Link) error {

@@ -179,6 +179,8 @@ func decodeLink(b []byte) record {
 			l.MTU = new(int(u32Of(v)))
 		case unix.IFLA_TXQLEN:
 			l.TxQueueLen = new(int(u32Of(v)))
+		case unix.IFLA_QDISC:
+			l.Shaped = textOf(v) == "tbf"
 		case unix.IFLA_MASTER:
 			r.master = int(u32Of(v))
 		case unix.IFLA_LINKINFO:

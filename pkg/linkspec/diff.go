@@ -42,7 +42,11 @@ func Diff(want, got Link) []Difference {
 
 // Absent is the difference between a declared link and none at all.
 func Absent(want Link) Difference {
-	return Difference{Link: want.Name, Field: "link", Want: []string{"a " + want.Kind.String()}}
+	article := "a "
+	if want.Kind == IFB {
+		article = "an "
+	}
+	return Difference{Link: want.Name, Field: "link", Want: []string{article + want.Kind.String()}}
 }
 
 // Change returns a link that declares just the fields by which got differs

@@ -77,6 +77,11 @@ var fields = []field{
 		undo: func(*Link, *Link, *Link) {}, // they go when the port leaves the bridge
 	},
 	{
+		name: "limit", texts: func(l *Link) []string { return l.Shaping.texts() },
+		take: func(dst, src *Link) { dst.Shaping = src.Shaping },
+		undo: func(dst, _, got *Link) { dst.Shaping = got.Shaping },
+	},
+	{
 		name: "inet", rule: has, texts: func(l *Link) []string { return addressTexts(l.Addresses) },
 		take: func(dst, src *Link) { dst.Addresses = src.Addresses },
 		undo: func(dst, want, got *Link) { dst.NoAddresses = added(want.Addresses, got.Addresses) },

@@ -22,6 +22,7 @@ type Kind string
 const (
 	Tap    Kind = "tap"
 	Bridge Kind = "bridge"
+	IFB    Kind = "ifb" // takes frames aside to be limited
 )
 
 // String is the kind in words; that of a NIC is nothing that the kernel tells.
@@ -109,6 +110,11 @@ type Link struct {
 	// in elsewhere moves them. Declared: those that it must have. They go when
 	// it leaves the bridge.
 	Stations []net.HardwareAddr
+
+	// Shaping is observed only where it is asked for (reconcile.Kernel.Shaping);
+	// Shaped hints at it and comes with the link: a token bucket is at its root.
+	Shaping *Shaping
+	Shaped  bool
 
 	Addresses   []Address      // declared: those it must have
 	NoAddresses []netip.Prefix // declared: those it must not have

@@ -10,7 +10,7 @@ import (
 
 // identity lists the fields of Link that say which link is meant or what to do
 // with it. Every other field is declared and compared.
-var identity = []string{"Role", "Kind", "Name", "Index", "Guest", "Context"}
+var identity = []string{"Role", "Kind", "Name", "Index", "Guest", "Context", "Shaped"}
 
 // optional lists the fields that not every kernel tells.
 var optional = []string{"McastRouter", "Locked"}
@@ -35,6 +35,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		return reflect.ValueOf(new(7))
 	case reflect.TypeFor[*uint32]():
 		return reflect.ValueOf(new(uint32(7)))
+	case reflect.TypeFor[*Shaping]():
+		return reflect.ValueOf(&Shaping{Limits: Limits{ToGuest: Limit{Rate: 8e6}}})
 	case reflect.TypeFor[*bool]():
 		return reflect.ValueOf(new(true))
 	}

@@ -43,7 +43,7 @@ func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
 
 func (p *bridgePlan) Observe() []string {
-	names := append([]string{p.conf.Bridge, p.att.PortHandle()}, uplinkOf(p.conf).Observe()...)
+	names := slices.Concat([]string{p.conf.Bridge, p.att.PortHandle()}, uplinkOf(p.conf).Observe(), p.devices())
 	return append(names, p.candidates()...)
 }
 
@@ -167,14 +167,16 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if p.ownNetns { // the tap and CNI_NETNS are one place: there is no second name
 		answer.Netns = ""
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}
+	links := []linkspec.Link{bridge}
 	uplink, err := p.uplink(f, tap.Name)
 	if err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}
 	if uplink != nil {
-		state.Links = []linkspec.Link{bridge, *uplink, port}
+		links = append(links, *uplink)
 	}
+	links = slices.Concat(links, p.shapers(), []linkspec.Link{port})
+	state := linkspec.State{Links: links, Sysctls: forwarding(guest.gateways)}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -222,8 +224,11 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 	if err = p.gatewayAddresses(&bridge, found, gateways); err != nil {
 		return bridge, port, err
 	}
-	port, err = p.port(tap, *bridge.MTU)
-	return bridge, port, err
+	if port, err = p.port(tap, *bridge.MTU); err != nil {
+		return bridge, port, err
+	}
+	port.Shaping = p.shaping()
+	return bridge, port, p.checkLimits(f, *port.MTU)
 }
 
 // ours tells whether a bridge was made by this software.
@@ -305,6 +310,9 @@ func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	conf, err := config.ParseBridge(stdin, config.Runtime{})
 	if err != nil {
+		return Needs{}, err
+	}
+	if err := limits(conf.Bandwidth).Check(conf.MTU); err != nil {
 		return Needs{}, err
 	}
 	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}

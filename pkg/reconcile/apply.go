@@ -112,7 +112,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	case linkspec.Lent:
 		got, err = lendable(r.k, want.Name)
 	default:
-		got, err = r.k.Link(want.Name)
+		got, err = look(r.k, want)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
@@ -159,8 +159,11 @@ func (r *Receipt) steady(want linkspec.Link) error {
 func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	draft, err := r.k.Create(want)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, linkspec.Link{}, cnierr.New(cnierr.Exists,
-			"if the device is not in use any more, remove it (ip link del "+want.Name+"); else give this guest another name with CNI_ARGS TAP_NAME",
+		advice := "if the device is not in use any more, remove it (ip link del " + want.Name + ")"
+		if want.Kind == linkspec.Tap {
+			advice += "; else give this guest another name with CNI_ARGS TAP_NAME"
+		}
+		return nil, linkspec.Link{}, cnierr.New(cnierr.Exists, advice,
 			"create: a device of that name exists already: %w", err)
 	}
 	if err != nil {
@@ -315,7 +318,7 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 	var diffs []linkspec.Difference
 	observed := map[string]linkspec.Link{}
 	for _, want := range s.Links {
-		got, err := k.Link(want.Name)
+		got, err := look(k, want)
 		if errors.Is(err, fs.ErrNotExist) {
 			diffs = append(diffs, linkspec.Absent(want))
 			continue

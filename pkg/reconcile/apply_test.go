@@ -181,6 +181,14 @@ var hosts = []struct {
 		},
 	},
 	{
+		"limits", func(*testing.T) linkspec.State { return limited(vm1) },
+		func(t *testing.T) *fake.Kernel {
+			k := fake.New()
+			apply(t, k, tapState(vm1), claimState(vm1))
+			return k
+		},
+	},
+	{
 		"our bridge with another port", func(*testing.T) linkspec.State { return bridgeState(vm1, true) },
 		func(t *testing.T) *fake.Kernel {
 			k := fake.New()

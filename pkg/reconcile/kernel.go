@@ -36,13 +36,14 @@ type Kernel interface {
 	// Create makes a link of that kind and name, down, with the fields that can
 	// only be given at creation: for a tap owner, group and multiQueue. A tap
 	// that is not kept dies with the process. A bridge gets a MAC address of its
-	// own that no port changes, and the alias that it declares, from its first
-	// moment on: one without it would be nobody's if the process ended there.
+	// own that no port changes, and like an ifb device the alias that it declares,
+	// from its first moment on: one without it would be nobody's if the process ended there.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
 	// in which no frame passes before the port is as declared: names, IPv6,
-	// attributes and bridge first, then port flags, then addresses, then up. An
+	// attributes and bridge first, then port flags, then limits, in place of those
+	// that the port had, then addresses, then up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
 	// is set anew. Down, where declared, comes first of all. A station that
@@ -64,6 +65,11 @@ type Kernel interface {
 	SetSysctl(key, value string) error
 
 	NAT
+
+	// Shaping returns what limits the bandwidth of the port in the way in which Set
+	// does it, by way of of's devices. A direction of which any part is missing or
+	// was changed has no limit.
+	Shaping(port linkspec.Link, of linkspec.Shaping) (linkspec.Shaping, error)
 
 	// Lock keeps other processes of this software from changing what attachments
 	// share, until unlock is called or the process ends, however it ends.

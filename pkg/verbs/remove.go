@@ -31,12 +31,13 @@ func (c *call) del(ctx context.Context) error {
 // that is free already, and gives up its handle last, so that GC finds what a
 // killed DEL left.
 func (c *call) detach(ctx context.Context, r plan.Removal) error {
-	errs := []error{reconcile.Disconnect(c.k, r.Attachment, r.Names...)}
+	devices, err := reconcile.Devices(c.k, r.Attachment)
+	errs := []error{err, reconcile.Disconnect(c.k, r.Attachment, devices, r.Names...)}
 	var freed error
 	if d := c.delegate(r.Delegate); d != nil {
 		freed = d.del(ctx)
 	}
-	errs = append(errs, c.unmasquerade(ctx, r, r.Attachment.ContainerID))
+	errs = append(errs, c.unmasquerade(ctx, r, r.Attachment.ContainerID), reconcile.DeleteDevices(c.k, devices))
 	if freed == nil {
 		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
 	} else {
@@ -125,6 +126,10 @@ func (c *call) sweepPorts(ctx context.Context, r plan.Removal, valid []attachmen
 	var errs []error
 	var free []reconcile.Stale
 	for _, s := range stale {
+		if s.Device { // ports may still lead there: they are off their bridges
+			free = append(free, s)
+			continue
+		}
 		if err := c.freePort(ctx, r, s); err != nil {
 			errs = append(errs, err)
 			continue

@@ -39,6 +39,8 @@ type Plugin struct {
 	Needs func(stdin []byte, host plan.Host) (plan.Needs, error)
 	// NAT is nil for a plugin that never masquerades.
 	NAT kernel.NAT
+	// Shaper is nil for a plugin that never limits bandwidth.
+	Shaper kernel.Shaper
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -82,7 +84,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New(kernel.WithNAT(p.NAT))
+		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithShaper(p.Shaper))
 		if err != nil {
 			return carry(err)
 		}

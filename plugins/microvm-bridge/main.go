@@ -7,12 +7,13 @@ import (
 
 	"github.com/microvm-cni/microvm-cni/pkg/nat"
 	"github.com/microvm-cni/microvm-cni/pkg/plan"
+	"github.com/microvm-cni/microvm-cni/pkg/shape"
 	"github.com/microvm-cni/microvm-cni/pkg/verbs"
 )
 
 func main() {
 	os.Exit(verbs.Main(verbs.Plugin{
 		Name: "microvm-bridge", Plan: plan.Bridge, Removal: plan.BridgeRemoval, Needs: plan.BridgeNeeds,
-		NAT: nat.New(),
+		NAT: nat.New(), Shaper: shape.Kernel{},
 	}))
 }

@@ -97,6 +97,16 @@ func TestKilledWhileMasquerading(t *testing.T) {
 	}
 }
 
+// The same with limits that need both devices.
+func TestKilledWhileLimiting(t *testing.T) {
+	for _, verb := range []string{"ADD", "DEL", "GC"} {
+		t.Run(verb, func(t *testing.T) {
+			h := newHost(t)
+			(&walk{n: h.pair(limitAll), v: h.vm("vm1"), plugin: "microvm-bridge", verb: verb}).kills(t, 4)
+		})
+	}
+}
+
 // kills runs into one kill after the other.
 func (w *walk) kills(t *testing.T, sample int) {
 	t.Helper()
@@ -203,6 +213,9 @@ func TestFailingSystemCalls(t *testing.T) {
 			t.Run(plugin+" "+f.name, func(t *testing.T) {
 				h := newHost(t)
 				w := &walk{n: h.pair(nil), v: h.vm("vm1"), plugin: plugin, verb: "ADD"}
+				if plugin == "microvm-bridge" {
+					w.n = h.pair(limitAll)
+				}
 				w.fault = fault{calls: map[uint64]bool{}, errno: f.errno}
 				for _, nr := range f.calls {
 					w.fault.calls[nr] = true

@@ -67,13 +67,13 @@ var layers = []layer{
 	{dir: "pkg/nat", imports: []string{
 		"pkg/cnierr", "pkg/linkspec", cniIP, cniUtils, iptables, nfnetlink, nftables, nftables + "/expr", nftables + "/userdata", unix,
 	}},
-	{dir: "pkg/shape", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
+	{dir: "pkg/shape", imports: []string{"pkg/cnierr", "pkg/linkspec", netlink, netlink + "/nl", unix}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,
 	}},
 	{dir: "plugins/microvm-tap", imports: []string{"pkg/config", "pkg/plan", "pkg/verbs"}},
-	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/nat", "pkg/plan", "pkg/verbs"}},
+	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/nat", "pkg/plan", "pkg/shape", "pkg/verbs"}},
 }
 
 // impure are the packages of the standard library that a pure layer does

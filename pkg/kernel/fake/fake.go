@@ -141,6 +141,9 @@ func (k *Kernel) Snapshot() string {
 	var links []string
 	for _, n := range k.links {
 		text := n.observe().String()
+		if n.Shaping != nil {
+			text += linkspec.Link{Name: n.Name, Shaping: n.Shaping}.String()
+		}
 		if n.isDraft && n.Kind == linkspec.Tap {
 			text += "    not kept\n"
 		}

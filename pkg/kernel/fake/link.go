@@ -170,6 +170,7 @@ func (k *Kernel) follow(bridge *link) {
 func (n *link) observe() linkspec.Link {
 	l := n.Link
 	l.Role = linkspec.Observed
+	l.Shaping = nil // observed only where it is asked for
 	l.Alias, l.MTU, l.TxQueueLen, l.Promisc, l.Up = dup(l.Alias), dup(l.MTU), dup(l.TxQueueLen), dup(l.Promisc), dup(l.Up)
 	l.IPv6, l.AcceptRA = dup(l.IPv6), dup(l.AcceptRA)
 	l.Owner, l.Group, l.MultiQueue, l.Persist = dup(l.Owner), dup(l.Group), dup(l.MultiQueue), dup(l.Persist)
@@ -216,11 +217,11 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 	return "", nil
 }
 
-// Create makes a tap or a bridge, down.
+// Create makes a tap, a bridge or an ifb device, down.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge {
+	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge && l.Kind != linkspec.IFB {
 		return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 	}
 	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, l.Name)

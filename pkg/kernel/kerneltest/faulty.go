@@ -102,7 +102,7 @@ func (f *FaultyKernel) Set(l, change linkspec.Link) error {
 	}
 	if f.Torn {
 		first := change
-		first.Hairpin, first.Isolated, first.Addresses, first.NoAddresses, first.Up = nil, nil, nil, nil, nil
+		first.Hairpin, first.Isolated, first.Addresses, first.NoAddresses, first.Up, first.Shaping = nil, nil, nil, nil, nil, nil
 		if err := f.k.Set(l, first); err != nil {
 			return err
 		}
@@ -146,6 +146,14 @@ func (f *FaultyKernel) SetSysctl(key, value string) error {
 		return err
 	}
 	return f.k.SetSysctl(key, value)
+}
+
+// Shaping is a call of k.
+func (f *FaultyKernel) Shaping(port linkspec.Link, of linkspec.Shaping) (linkspec.Shaping, error) {
+	if err := f.call("Shaping", port.Name); err != nil {
+		return linkspec.Shaping{}, err
+	}
+	return f.k.Shaping(port, of)
 }
 
 // Masquerades is a call of k.
