@@ -18,7 +18,7 @@ import (
 func main() {
 	o, err := parse()
 	if err == nil {
-		err = measure(o)
+		_, err = measure(o, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "splice:", err)

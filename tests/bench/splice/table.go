@@ -5,7 +5,7 @@ package main
 import (
 	"flag"
 	"fmt"
-	"os"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -60,10 +60,11 @@ type row struct {
 	err   error
 }
 
-func measure(o options) error {
+// measure writes the table to out, and returns its rows.
+func measure(o options, out io.Writer) ([]*row, error) {
 	r, err := newRig()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var rows []*row
 	for i, w := range ways {
@@ -75,7 +76,7 @@ func measure(o options) error {
 		rows = append(rows, row)
 	}
 	if err := pin(o.cpu); err != nil {
-		return fmt.Errorf("stay on CPU %d: %w", o.cpu, err)
+		return nil, fmt.Errorf("stay on CPU %d: %w", o.cpu, err)
 	}
 	for range o.rounds {
 		for _, size := range o.sizes {
@@ -85,11 +86,11 @@ func measure(o options) error {
 		}
 	}
 	runtime.KeepAlive(r)
-	show(rows, o)
+	show(rows, o, out)
 	if rows[0].err != nil {
-		return fmt.Errorf("measure the baseline: %w", rows[0].err)
+		return nil, fmt.Errorf("measure the baseline: %w", rows[0].err)
 	}
-	return nil
+	return rows, nil
 }
 
 // turn measures once. A way that failed does not come up again.
@@ -105,12 +106,13 @@ func (r *row) turn(size string, o options) {
 	r.rates[size] = append(r.rates[size], rate)
 }
 
-func show(rows []*row, o options) {
+func show(rows []*row, o options, out io.Writer) {
 	var u unix.Utsname
 	_ = unix.Uname(&u)
-	fmt.Printf("Linux %s, %d rounds of %v; thousands of frames a second, and the ratio to the first row\n\n", unix.ByteSliceToString(u.Release[:]), o.rounds, o.slice)
-	fmt.Println("| way | " + strings.Join(o.sizes, " | ratio | ") + " | ratio |")
-	fmt.Println("|---|" + strings.Repeat("---:|", 2*len(o.sizes)))
+	fmt.Fprintf(out, "Linux %s, %d rounds of %v; thousands of frames a second, and the ratio to the first row\n\n", unix.ByteSliceToString(u.Release[:]), o.rounds, o.slice)
+	fmt.Fprintln(out, "| way | "+strings.Join(o.sizes, " | ratio | ")+" | ratio |")
+	fmt.Fprintln(out, "|---|"+strings.Repeat("---:|", 2*len(o.sizes)))
+	var failed string
 	for _, r := range rows {
 		line := "| " + r.name
 		for _, size := range o.sizes {
@@ -120,11 +122,12 @@ func show(rows []*row, o options) {
 			}
 			line += fmt.Sprintf(" | %.0f | %.2f", median(r.rates[size])/1e3, median(quotients(r.rates[size], rows[0].rates[size])))
 		}
-		fmt.Println(line + " |")
+		fmt.Fprintln(out, line+" |")
 		if r.err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", r.name, r.err)
+			failed += fmt.Sprintf("\n%s: %v\n", r.name, r.err)
 		}
 	}
+	fmt.Fprint(out, failed)
 }
 
 func quotients(a, b []float64) []float64 {
