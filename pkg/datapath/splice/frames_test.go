@@ -52,9 +52,7 @@ var frames = []frame{
 
 // bytes is the frame with its virtio header, sent by the station with that number.
 func (f frame) bytes(from byte) []byte {
-	b := make([]byte, vnetHeader)
-	b = append(append(b, f.destination...), 2, 0, 0, 0, 0, from)
-	b = append(b, f.tags...)
+	b := slices.Concat(make([]byte, vnetHeader), f.destination, []byte{2, 0, 0, 0, 0, from}, f.tags)
 	if f.raw != nil {
 		return append(b, f.raw...)
 	}

@@ -48,6 +48,9 @@ func newRig(t *testing.T, shortcut bool) *rig {
 		r.tap, r.inner = index(t, "tap"), index(t, "inner")
 		install(t, r.tap, r.inner)
 		if shortcut {
+			if err := splice.Unqueue(r.tap); err != nil {
+				t.Fatal(err)
+			}
 			r.createUpper()
 		}
 	})

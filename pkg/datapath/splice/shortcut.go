@@ -41,6 +41,24 @@ func CreateUpper(name string, tap, hostNetns int) error {
 	return nil
 }
 
+// Unqueue takes the kernel's default queueing discipline off the tap, which is in
+// the namespace of the calling thread. A tap never tells anybody to wait, so that
+// nothing is ever queued there; it only costs each frame a lock or two. A queueing
+// discipline that somebody chose stays.
+func Unqueue(tap int) error {
+	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	if err != nil || q.Handle != 0 {
+		return err
+	}
+	err = netlink.QdiscAdd(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
+	})
+	if err != nil {
+		return fmt.Errorf("take queueing discipline off link %d: %w", tap, err)
+	}
+	return nil
+}
+
 // InstallShortcut makes the port's frames to the guest take the upper device,
 // which must be up. Both are in the namespace of the calling thread.
 func InstallShortcut(port, upper int) error {

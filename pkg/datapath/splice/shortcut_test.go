@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
+	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
 
 func observeShortcut(t *testing.T, port, upper int) bool {
@@ -114,4 +115,26 @@ func counter(t *testing.T, device, name string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func TestUnqueue(t *testing.T) {
+	for _, tt := range []struct{ name, before, want string }{
+		{"the kernel's", "", "qdisc noqueue"},
+		{"done before", "tc qdisc add dev tap root noqueue", "qdisc noqueue"},
+		{"somebody's", "tc qdisc add dev tap root tbf rate 1mbit burst 10k latency 1s", "qdisc tbf"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sandbox.NewHost(t).Enter()
+			tap := newDevice(t, "tap")
+			if tt.before != "" {
+				run(t, tt.before)
+			}
+			if err := splice.Unqueue(tap); err != nil {
+				t.Fatal(err)
+			}
+			if got := run(t, "tc qdisc show dev tap root"); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
 }

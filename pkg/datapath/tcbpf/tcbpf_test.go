@@ -131,9 +131,9 @@ func TestReplaceIsAtomic(t *testing.T) {
 	}
 	run(t, "ip link set other up")
 	received := func() uint64 {
-		l, err := netlink.LinkByIndex(other.Attrs().Index)
-		if err != nil {
-			t.Fatal(err)
+		l, lookup := netlink.LinkByIndex(other.Attrs().Index)
+		if lookup != nil {
+			t.Fatal(lookup)
 		}
 		return l.Attrs().Statistics.RxPackets
 	}

@@ -86,7 +86,9 @@ func measure(o options, out io.Writer) ([]*row, error) {
 		}
 	}
 	runtime.KeepAlive(r)
-	show(rows, o, out)
+	if err := show(rows, o, out); err != nil {
+		return nil, err
+	}
 	if rows[0].err != nil {
 		return nil, fmt.Errorf("measure the baseline: %w", rows[0].err)
 	}
@@ -106,28 +108,30 @@ func (r *row) turn(size string, o options) {
 	r.rates[size] = append(r.rates[size], rate)
 }
 
-func show(rows []*row, o options, out io.Writer) {
+func show(rows []*row, o options, out io.Writer) error {
 	var u unix.Utsname
-	_ = unix.Uname(&u)
-	fmt.Fprintf(out, "Linux %s, %d rounds of %v; thousands of frames a second, and the ratio to the first row\n\n", unix.ByteSliceToString(u.Release[:]), o.rounds, o.slice)
-	fmt.Fprintln(out, "| way | "+strings.Join(o.sizes, " | ratio | ")+" | ratio |")
-	fmt.Fprintln(out, "|---|"+strings.Repeat("---:|", 2*len(o.sizes)))
-	var failed string
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	var table, failed strings.Builder
+	fmt.Fprintf(&table, "Linux %s, %d rounds of %v; thousands of frames a second, and the ratio to the first row\n\n", unix.ByteSliceToString(u.Release[:]), o.rounds, o.slice)
+	table.WriteString("| way | " + strings.Join(o.sizes, " | ratio | ") + " | ratio |\n|---|" + strings.Repeat("---:|", 2*len(o.sizes)) + "\n")
 	for _, r := range rows {
-		line := "| " + r.name
+		table.WriteString("| " + r.name)
 		for _, size := range o.sizes {
 			if len(r.rates[size]) < o.rounds {
-				line += " | - | -"
+				table.WriteString(" | - | -")
 				continue
 			}
-			line += fmt.Sprintf(" | %.0f | %.2f", median(r.rates[size])/1e3, median(quotients(r.rates[size], rows[0].rates[size])))
+			fmt.Fprintf(&table, " | %.0f | %.2f", median(r.rates[size])/1e3, median(quotients(r.rates[size], rows[0].rates[size])))
 		}
-		fmt.Fprintln(out, line+" |")
+		table.WriteString(" |\n")
 		if r.err != nil {
-			failed += fmt.Sprintf("\n%s: %v\n", r.name, r.err)
+			fmt.Fprintf(&failed, "\n%s: %v\n", r.name, r.err)
 		}
 	}
-	fmt.Fprint(out, failed)
+	_, err := io.WriteString(out, table.String()+failed.String())
+	return err
 }
 
 func quotients(a, b []float64) []float64 {

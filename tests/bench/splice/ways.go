@@ -102,7 +102,7 @@ func (r *rig) connectPair(p *pair, device netlink.Link, port string, bridge netl
 		if fd, p.tap, err = newTap(r.name("tap")); err != nil {
 			return err
 		}
-		if err := netlink.LinkAdd(device); err != nil {
+		if err = netlink.LinkAdd(device); err != nil {
 			return fmt.Errorf("make %s: %w", device.Type(), err)
 		}
 		if p.inner, err = netlink.LinkByName(device.Attrs().Name); err != nil {
@@ -153,11 +153,7 @@ func mirred(r *rig, vmm netns.Namespace, bridge netlink.Link) (int, error) {
 }
 
 func noQueue(_ *rig, p pair) error {
-	return p.vmm.Do(func() error {
-		return netlink.QdiscAdd(&netlink.GenericQdisc{
-			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: p.tap.Attrs().Index, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
-		})
-	})
+	return p.vmm.Do(func() error { return splice.Unqueue(p.tap.Attrs().Index) })
 }
 
 func rps(_ *rig, p pair) error {
