@@ -148,3 +148,36 @@ func namespaces(t *testing.T) map[string]bool {
 	}
 	return all
 }
+
+// The first Install of a process takes longer than those that follow.
+func BenchmarkInstall(b *testing.B) {
+	sandbox.NewHost(b).Enter()
+	for _, name := range []string{"tap", "inner"} {
+		if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: name}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var index [2]int
+	for i, name := range []string{"tap", "inner"} {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		index[i] = link.Attrs().Index
+		b.Cleanup(func() {
+			if err := netlink.LinkDel(link); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	for b.Loop() {
+		if err := splice.Install(index[0], index[1]); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := splice.Remove(index[0], index[1]); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
