@@ -22,7 +22,7 @@ func TestPortSeesFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer drop.Close()
+	defer func() { _ = drop.Close() }()
 	for _, d := range []struct {
 		hook     tcbpf.Hook
 		from, to *tap
