@@ -3,7 +3,7 @@
 
 static __always_inline int in_nets4(const volatile struct net4 *nets, __u32 len, __u32 max, __be32 a)
 {
-	for (__u32 i = 0; i < max && i < len; i++)
+	NO_UNROLL for (__u32 i = 0; i < max && i < len; i++)
 		if ((a & nets[i].mask) == nets[i].net)
 			return 1;
 	return 0;
@@ -11,7 +11,7 @@ static __always_inline int in_nets4(const volatile struct net4 *nets, __u32 len,
 
 static __always_inline int in_nets6(const volatile struct net6 *nets, __u32 len, __u32 max, const __u64 *a)
 {
-	for (__u32 i = 0; i < max && i < len; i++)
+	NO_UNROLL for (__u32 i = 0; i < max && i < len; i++)
 		if ((a[0] & nets[i].mask[0]) == nets[i].net[0] && (a[1] & nets[i].mask[1]) == nets[i].net[1])
 			return 1;
 	return 0;
@@ -19,7 +19,7 @@ static __always_inline int in_nets6(const volatile struct net6 *nets, __u32 len,
 
 static __always_inline int gateway4(__be32 a)
 {
-	for (__u32 i = 0; i < MAX_GATEWAYS && i < rules.gateways4_len; i++)
+	NO_UNROLL for (__u32 i = 0; i < MAX_GATEWAYS && i < rules.gateways4_len; i++)
 		if (rules.gateways4[i] == a)
 			return 1;
 	return 0;
@@ -27,7 +27,7 @@ static __always_inline int gateway4(__be32 a)
 
 static __always_inline int gateway6(const __u64 *a)
 {
-	for (__u32 i = 0; i < MAX_GATEWAYS && i < rules.gateways6_len; i++)
+	NO_UNROLL for (__u32 i = 0; i < MAX_GATEWAYS && i < rules.gateways6_len; i++)
 		if (rules.gateways6[i][0] == a[0] && rules.gateways6[i][1] == a[1])
 			return 1;
 	return 0;

@@ -7,25 +7,25 @@ struct ipv6 {
 	__u64 src[2], dst[2];
 } __attribute__((packed, aligned(2)));
 
-#define MAX_EXTENSIONS 6
-#define MAX_ND_OPTIONS 4
+#define MAX_EXTENSIONS 4
+#define MAX_ND_OPTIONS 2
 #define ND_SOURCE_MAC 1
 #define ND_TARGET_MAC 2
 #define ND_NONCE 14
 
 /* Where in the header chain the judgement is. */
 struct chain {
-	__u32 off, end;
-	__u8 next, fragment, later, unspecified, hop_limit;
+	__u64 off, end;
+	__u64 next, fragment, later, unspecified, hop_limit;
 };
 
 /* The headers before the transport's, each there in full. */
 static __always_inline enum reason extensions(struct frame *f, struct chain *c)
 {
 	__u8 h[8];
-	__u32 len;
+	__u64 len;
 
-	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+	NO_UNROLL for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		switch (c->next) {
 		case IPPROTO_HOPOPTS:
 			STOP(IP6_EXTENSION, i > 0);
@@ -46,13 +46,13 @@ static __always_inline enum reason extensions(struct frame *f, struct chain *c)
 		if (c->next == IPPROTO_FRAGMENT) {
 			len = 8;
 			STOP(IP6_FRAGMENT, c->fragment); /* of a fragment */
-			c->fragment = 1;
-			c->later = h[2] || h[3] & 0xf8;
+			c->fragment = opaque(1);
+			c->later = opaque(h[2] | (h[3] & 0xf8));
 		}
 		/* Where it goes next must not be hidden from who judges. */
 		STOP(IP6_ROUTING, c->next == IPPROTO_ROUTING && (!h[2] || h[3]));
-		c->next = h[0];
-		c->off += len;
+		c->next = opaque(h[0]);
+		c->off = opaque(c->off + len);
 		if (c->off > c->end)
 			FAIL(IP6_EXTENSION);
 		if (c->later)
@@ -67,20 +67,20 @@ static __always_inline __u64 halves(const __u16 *m)
 }
 
 /* Link-layer addresses in neighbour discovery are the sender's own. */
-static __always_inline enum reason nd_options(struct frame *f, struct chain *c, __u32 off, __u8 kind, __u8 other)
+static __always_inline enum reason nd_options(struct frame *f, struct chain *c, __u64 off, __u8 kind, __u8 other)
 {
 	struct {
 		__u8 type, len;
 		__u16 mac[3];
 	} o;
 
-	for (int i = 0; i < MAX_ND_OPTIONS && off != c->end; i++) {
+	NO_UNROLL for (int i = 0; i < MAX_ND_OPTIONS && off != c->end; i++) {
 		if (off + sizeof(o) > c->end || bpf_skb_load_bytes(f->skb, off, &o, sizeof(o)))
 			FAIL(ND_OPTION);
 		STOP(ND_OPTION, o.type != kind && o.type != other);
 		STOP(ND_OPTION, o.type == kind && (o.len != 1 || halves(o.mac) != f->src));
 		STOP(ND_OPTION, !o.len);
-		off += o.len * 8;
+		off = opaque(off + o.len * 8);
 	}
 	STOP(ND_OPTION, off != c->end);
 	return PASSED;
@@ -193,10 +193,14 @@ static __always_inline enum reason ipv6(struct frame *f)
 	src[0] = ip->src[0], src[1] = ip->src[1];
 	dst[0] = ip->dst[0], dst[1] = ip->dst[1];
 	c.end = c.off + bpf_ntohs(ip->length);
-	c.next = ip->next;
+	c.next = opaque(ip->next);
 	c.hop_limit = ip->hop_limit;
 	STOP(IP6_LENGTH, c.end > f->skb->len);
-	c.unspecified = !src[0] && !src[1];
+	c.fragment = opaque(0);
+	c.later = opaque(0);
+	c.off = opaque(c.off);
+	c.end = opaque(c.end);
+	c.unspecified = opaque(!src[0] && !src[1]);
 	STOP(IP6_SOURCE, !c.unspecified && !own6(src));
 	STOP(METADATA_SERVICE, rules.flags & METADATA && dst[0] == bpf_cpu_to_be64(0xfd000ec200000000) &&
 				       dst[1] == bpf_cpu_to_be64(0x254));
