@@ -31,6 +31,9 @@ func try(t *testing.T, attempts []attempt) {
 			m := newMachine(t, spec(t), a.rules)
 			for _, gso := range []uint32{0, 500} {
 				m.ctx.gsoSize, m.ctx.gsoSegs = gso, gso/250
+				if wireOnly(a) {
+					continue
+				}
 				if _, why := m.judge(t, a.frame); why.String() != a.by {
 					t.Errorf("%v, not %s (gso_size %d)", why, a.by, gso)
 				}
@@ -41,3 +44,7 @@ func try(t *testing.T, attempts []attempt) {
 		})
 	}
 }
+
+// wireOnly tells whether the kernel refuses to run a program on a frame, for its
+// IP header is not there in full. TestWire sends those.
+func wireOnly(a attempt) bool { return a.by == "truncated-ip4" || a.by == "truncated-ip6" }

@@ -2,7 +2,9 @@ package guard
 
 import "slices"
 
-const manyBytes = 64000 // a TCP segment that the network card is to split
+// manyBytes is a TCP segment that the network card is to split. A program that is
+// not attached takes no more than a page.
+const manyBytes = 3000
 
 var legitimate = slices.Concat(legit4, legit6, legitKnobs)
 
