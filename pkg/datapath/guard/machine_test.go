@@ -61,7 +61,7 @@ func newMachine(t testing.TB, spec *ebpf.CollectionSpec, r Rules) *machine {
 // run returns whether the frame passes.
 func (m *machine) run(frame []byte) (bool, error) {
 	m.attr.dataIn, m.attr.sizeIn = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(frame)))), uint32(len(frame))
-	m.attr.ctxSizeIn, m.attr.ctxIn = 0, 0
+	m.attr.sizeOut, m.attr.ctxSizeIn, m.attr.ctxIn = 0, 0, 0 // the kernel writes into the first
 	if m.ctx.gsoSize != 0 {
 		m.attr.ctxIn, m.attr.ctxSizeIn = uint64(uintptr(unsafe.Pointer(&m.ctx))), uint32(unsafe.Sizeof(m.ctx))
 	}
