@@ -23,7 +23,7 @@ const LockDir = "/run/microvm-cni"
 type Kernel struct {
 	NAT
 	conn    *conn
-	splicer Splicer
+	splicer Splicer // nil for none
 	away    // where else there are links of ours
 	lockDir string
 	waits   sync.WaitGroup // for the lock, those that were given up, too
@@ -69,7 +69,7 @@ func New(options ...Option) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{NAT: noNAT{}, splicer: noSplicer{}, conn: c, lockDir: LockDir}
+	k := &Kernel{NAT: noNAT{}, conn: c, lockDir: LockDir}
 	for _, o := range options {
 		o(k)
 	}

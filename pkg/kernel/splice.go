@@ -3,74 +3,87 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// Splicer joins a tap to a device of the same network namespace, so that what
-// comes in on one goes out on the other. Indexes are those of the namespace of the
-// calling thread.
+// Splicer joins a tap to the inner end of a veth pair in the same network namespace:
+// pkg/datapath/splice, which is not linked into a plugin that has no use for it.
+// Links are told by their indexes in the namespace of the calling thread.
 type Splicer interface {
-	// Supported is nil if the host has what Install needs.
-	Supported() error
 	// Install splices two links. That they are spliced already is no error.
 	Install(tap, inner int) error
 	// Remove takes away what Install brought. That there is nothing is no error.
-	Remove(tap int) error
-	// Observe returns what the tap is spliced to: 0 if it is to nothing, or not
-	// as Install does it, in both directions.
-	Observe(tap int) (inner int, err error)
+	Remove(tap, inner int) error
+	// Observe tells which directions are spliced, as Install does it.
+	Observe(tap, inner int) (toBridge, toGuest bool, err error)
 }
-
-// noSplicer is the Splicer of a Kernel that was given none.
-type noSplicer struct{}
-
-func (noSplicer) Supported() error         { return errors.ErrUnsupported }
-func (noSplicer) Install(int, int) error   { return errors.ErrUnsupported }
-func (noSplicer) Remove(int) error         { return errors.ErrUnsupported }
-func (noSplicer) Observe(int) (int, error) { return 0, errors.ErrUnsupported }
 
 // WithSplicer makes New return a kernel that can splice. nil is none.
 func WithSplicer(s Splicer) Option {
-	return func(k *Kernel) {
-		if s != nil {
-			k.splicer = s
-		}
-	}
+	return func(k *Kernel) { k.splicer = s }
 }
 
-// spliceOf returns the name of what a tap is spliced to; nil where this program
-// cannot tell.
+// spliceOf returns the name of what a tap is spliced to in both directions; nil
+// where this program cannot tell.
 func (k *Kernel) spliceOf(tap linkspec.Link) (*string, error) {
-	var inner int
-	err := k.run(func() (err error) { inner, err = k.splicer.Observe(tap.Index); return err })
-	if errors.Is(err, errors.ErrUnsupported) {
+	if k.splicer == nil {
 		return nil, nil
 	}
+	name := ""
+	err := k.eachInner(tap, func(inner linkspec.Link, toBridge, toGuest bool) error {
+		if toBridge && toGuest {
+			name = inner.Name
+		}
+		return nil
+	})
+	return &name, err
+}
+
+// eachInner tells how the tap is joined to each inner end that is in its namespace.
+func (k *Kernel) eachInner(tap linkspec.Link, each func(inner linkspec.Link, toBridge, toGuest bool) error) error {
+	links, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).u32(unix.IFLA_EXT_MASK, extSkipStats))
 	if err != nil {
-		return nil, fmt.Errorf("look at the splice of %s: %w", tap.Key(), err)
+		return wrap("list links", err)
 	}
-	if inner == 0 {
-		return new(""), nil
+	for _, l := range links {
+		if l.Kind != linkspec.Veth || !strings.HasPrefix(l.Name, attachment.InnerPrefix) {
+			continue
+		}
+		err := k.run(func() error {
+			toBridge, toGuest, err := k.splicer.Observe(tap.Index, l.Index)
+			if err != nil {
+				return err
+			}
+			return each(l, toBridge, toGuest)
+		})
+		if err != nil && !errors.Is(err, unix.ENODEV) { // it may be gone since
+			return fmt.Errorf("look at splice of %s and %s: %w", tap.Name, l.Name, err)
+		}
 	}
-	name, err := k.nameOf(inner)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be gone since
-		return nil, fmt.Errorf("look at the splice of %s: %w", tap.Key(), err)
-	}
-	return &name, nil
+	return nil
 }
 
 func (k *Kernel) setSplice(l, change linkspec.Link) error {
-	if change.Splice == nil {
+	switch {
+	case change.Splice == nil:
 		return nil
-	}
-	if k.thread == nil {
-		return cnierr.New(cnierr.Config, "make the tap a port of its bridge instead", "a tap in the host's own network namespace is not spliced")
-	}
-	if *change.Splice == "" {
-		return wrap("unsplice", k.run(func() error { return k.splicer.Remove(l.Index) }))
+	case k.thread == nil:
+		return cnierr.New(cnierr.Config, "make the tap a port of its bridge", "a tap in the host's own network namespace is not spliced")
+	case k.splicer == nil:
+		return wrap("splice", errors.ErrUnsupported)
+	case *change.Splice == "":
+		return k.eachInner(l, func(inner linkspec.Link, toBridge, toGuest bool) error {
+			if toBridge || toGuest {
+				return k.splicer.Remove(l.Index, inner.Index)
+			}
+			return nil
+		})
 	}
 	inner, err := k.indexOf(*change.Splice)
 	if err != nil {
