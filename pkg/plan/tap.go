@@ -138,19 +138,17 @@ func (p *tapPlan) Promise(Facts) (linkspec.State, error) {
 	if nic == nil || guest == nil {
 		return linkspec.State{}, noGuest(p.rt.ContainerID)
 	}
-	tap, there := onHost(p.conf.PrevResult, nic.Name), "on the host"
-	if p.netns != "" {
-		tap, there = nil, "in "+p.netns
-		if indexIn(p.conf.PrevResult, nic.Name, p.netns) >= 0 {
-			tap = nic
-		}
-	}
-	if tap == nil {
+	i := indexIn(p.conf.PrevResult, nic.Name, p.netns)
+	if i < 0 {
 		return linkspec.State{}, cnierr.New(cnierr.Config,
 			"CHECK needs the result of ADD as prevResult; a plugin later in the chain must pass on the interfaces that it was given",
-			"prevResult names no interface %s %s", nic.Name, there)
+			"prevResult names no tap %s", linkspec.Key(p.netns, nic.Name))
 	}
-	return p.state(nic.Name, guest), nil
+	promise := p.state(nic.Name, guest)
+	if p.netns != "" { // where a plugin later in the chain, such as tuning, may change it
+		promise.Links[0].MAC = parseMAC(p.conf.PrevResult.Interfaces[i])
+	}
+	return promise, nil
 }
 
 func noGuest(containerID string) error {
