@@ -46,7 +46,7 @@ func (p *bridgePlan) members(port linkspec.Link, netns string) []linkspec.Link {
 	}
 	inner := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Veth, Name: p.att.InnerName(), Netns: netns,
-		MTU: port.MTU, IPv6: new(false), AcceptRA: new(false), Up: new(true),
+		MTU: port.MTU, Master: new(""), IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	tap := inner
 	tap.Kind, tap.Name, tap.Splice = linkspec.Tap, port.Name, &inner.Name
