@@ -27,7 +27,9 @@ func TestNetnsDelLeavesNothing(t *testing.T) {
 		{"port's handle gone", func(n *network, _ *vm) {
 			n.h.sh("p=$(ip -o link show master br0 | grep -o 'mvp-[a-z0-9]*' | head -1); ip link property del dev $p altname $(ip -d link show $p | grep -o 'microvm-bridge[.].*')")
 		}, false},
-		{"tap renamed", func(n *network, _ *vm) { n.h.sh("ip -n guests link set eth0 down; ip -n guests link set eth0 name other") }, false},
+		{"tap renamed", func(n *network, _ *vm) {
+			n.h.sh("ip -n guests link set eth0 down; ip -n guests link set eth0 name other")
+		}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)

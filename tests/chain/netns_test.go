@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -190,13 +191,16 @@ func (h *host) openIn(netns, tap string) (vmm *os.File) {
 		if err != nil {
 			return err
 		}
-		vmm = os.NewFile(uintptr(fd), "/dev/net/tun")
 		request, err := unix.NewIfreq(tap)
 		if err != nil {
 			return err
 		}
 		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		return unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+			return errors.Join(err, unix.Close(fd))
+		}
+		vmm = os.NewFile(uintptr(fd), "/dev/net/tun")
+		return nil
 	})
 	if err != nil {
 		h.t.Fatalf("open tap %s: %v", tap, err)
