@@ -76,20 +76,23 @@ func (w *wire) receive(patience time.Duration, wanted func(f []byte) bool) []byt
 	}
 }
 
-// asks makes the guest ask who has an address, and tells who answers.
+// asks makes the guest ask who has an address, and tells who answers. It asks again
+// and again: the bridge takes a moment to see that a NIC was plugged in.
 func (w *wire) asks(own, target string) net.HardwareAddr {
 	w.t.Helper()
 	request := []byte{0, 1, 8, 0, 6, 4, 0, 1}
 	request = append(append(request, w.mac...), netip.MustParseAddr(own).AsSlice()...)
 	request = append(append(request, make([]byte, 6)...), netip.MustParseAddr(target).AsSlice()...)
-	w.send(frame(net.HardwareAddr{255, 255, 255, 255, 255, 255}, w.mac, 0x0806, request))
-	reply := w.receive(5*time.Second, func(f []byte) bool {
-		return len(f) >= 42 && f[12] == 8 && f[13] == 6 && f[21] == 2 && bytes.Equal(f[28:32], netip.MustParseAddr(target).AsSlice())
-	})
-	if reply == nil {
-		return nil
+	for range 100 {
+		w.send(frame(net.HardwareAddr{255, 255, 255, 255, 255, 255}, w.mac, 0x0806, request))
+		reply := w.receive(100*time.Millisecond, func(f []byte) bool {
+			return len(f) >= 42 && f[12] == 8 && f[13] == 6 && f[21] == 2 && bytes.Equal(f[28:32], netip.MustParseAddr(target).AsSlice())
+		})
+		if reply != nil {
+			return net.HardwareAddr(reply[22:28])
+		}
 	}
-	return net.HardwareAddr(reply[22:28])
+	return nil
 }
 
 // udp is an IPv4 packet to the port of all packets.
