@@ -105,15 +105,15 @@ func (c *call) plan() (plan.Plan, error) {
 	}
 	own, err := kernel.SameNetns(rt.Netns)
 	if err != nil {
-		return nil, noNetns{fmt.Errorf("CNI_NETNS: %w", err)}
+		return nil, netnsError{fmt.Errorf("CNI_NETNS: %w", err)}
 	}
 	return c.Plan(c.StdinData, rt, own, users{})
 }
 
-// noNetns is the error that CNI_NETNS leads to no network namespace.
-type noNetns struct{ error }
+// netnsError is the error that CNI_NETNS leads to no network namespace.
+type netnsError struct{ error }
 
-func (e noNetns) Unwrap() error { return e.error }
+func (e netnsError) Unwrap() error { return e.error }
 
 // users asks the host's user database.
 type users struct{}
