@@ -85,9 +85,22 @@ test-kernels: needs-go ## run tests on Debian's kernels, in QEMU; KERNELS=6.1 SU
 bench-bandwidth: needs-root needs-go ## measure ways to limit a guest's bandwidth (root)
 	$(GO) run ./tests/bench/bandwidth
 
-.PHONY: lint
-lint: needs-go $(LINTER) ## check style, layers, forbidden calls and shell scripts
+.PHONY: bench-splice
+bench-splice: needs-root needs-go ## measure ways to connect a tap in a namespace of its own (root); ALL=1 for all that was tried
+	$(GO) run ./tests/bench/splice $(if $(ALL),-all)
+
+.PHONY: generate
+generate: needs-go ## compile the BPF programs (clang-14)
 	scripts/prepare lint
+	scripts/generate
+
+.PHONY: check-generated
+check-generated: needs-go ## check that the compiled BPF programs are what their source gives
+	scripts/prepare lint
+	scripts/generate --check
+
+.PHONY: lint
+lint: check-generated $(LINTER) ## check style, layers, forbidden calls and shell scripts
 	shellcheck $$(grep -rlE '^#!/(usr/)?bin/(env )?(ba)?sh$$' .ci scripts tests)
 	$(LINTER) config verify
 	$(LINTER) run ./...

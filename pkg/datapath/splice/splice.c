@@ -2,18 +2,22 @@
 
 // The two programs of a splice. See splice.go.
 
-#include <linux/types.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#define SEC(name) __attribute__((section(name), used))
+
+struct __sk_buff;
+
+// Helpers of the kernel, by their numbers.
+static long (*bpf_redirect)(unsigned int index, unsigned long long flags) = (void *)23;
+static long (*bpf_redirect_peer)(unsigned int index, unsigned long long flags) = (void *)155;
 
 // TARGET is replaced with the interface index of the other device when the
 // program is loaded. That way it is part of the program's tag, costs no map, and
 // no load for each frame.
 #define TARGET 0x6d76636e
 
-static __always_inline __u32 target(void)
+static inline __attribute__((always_inline)) unsigned int target(void)
 {
-	__u32 index;
+	unsigned int index;
 
 	asm("%0 = %1" : "=r"(index) : "i"(TARGET));
 	return index;

@@ -57,7 +57,7 @@ func inNewNamespace(f func() error) error {
 		return err
 	}
 	defer home.Close()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("make network namespace: %w", err)
 	}
 	err = f()

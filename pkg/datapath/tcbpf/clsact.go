@@ -22,37 +22,45 @@ func (f Filter) setClsact() error {
 	if !errors.Is(err, unix.EEXIST) {
 		return explain(err, "add clsact to link %d", f.Link)
 	}
-	kind, err := f.qdisc()
-	if err != nil || kind == "clsact" {
+	q, err := ReadQdisc(f.Link, netlink.HANDLE_CLSACT)
+	if err != nil || q.Kind == "clsact" {
 		return err
 	}
 	return cnierr.New(cnierr.Exists, "whoever filters there should use clsact, which can be shared",
-		"link %d already has a queueing discipline %s, which keeps clsact from it", f.Link, kind)
+		"link %d already has a queueing discipline %s, which keeps clsact from it", f.Link, q.Kind)
 }
 
-// qdisc returns the kind of the queueing discipline in the place of clsact, or
-// nothing. The library can only list those of all devices.
-func (f Filter) qdisc() (string, error) {
+// Qdisc is a queueing discipline. The zero value is none, or one that the kernel
+// does not show.
+type Qdisc struct {
+	Kind   string
+	Handle uint32 // 0 is one that the kernel chose
+}
+
+// ReadQdisc asks for the one at that place of the link. The library can only list
+// those of all links.
+func ReadQdisc(link int, parent uint32) (Qdisc, error) {
 	// The kernel tells the asker only with ECHO.
 	request := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ACK|unix.NLM_F_ECHO)
-	request.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(f.Link), Parent: netlink.HANDLE_CLSACT})
+	request.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(link), Parent: parent})
 	replies, err := request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
-	if errors.Is(err, unix.ENOENT) {
-		return "", nil
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return Qdisc{}, nil
 	}
-	if err != nil || len(replies) == 0 {
-		return "", explain(err, "read clsact of link %d", f.Link)
+	if err != nil || len(replies) == 0 || len(replies[0]) < nl.SizeofTcMsg {
+		return Qdisc{}, explain(err, "read queueing discipline of link %d", link)
 	}
 	attributes, err := nl.ParseRouteAttr(replies[0][nl.SizeofTcMsg:])
 	if err != nil {
-		return "", explain(err, "read clsact of link %d", f.Link)
+		return Qdisc{}, explain(err, "read queueing discipline of link %d", link)
 	}
+	q := Qdisc{Handle: nl.DeserializeTcMsg(replies[0]).Handle}
 	for _, a := range attributes {
 		if a.Attr.Type == nl.TCA_KIND {
-			return unix.ByteSliceToString(a.Value), nil
+			q.Kind = unix.ByteSliceToString(a.Value)
 		}
 	}
-	return "", nil
+	return q, nil
 }
 
 // removeClsact takes the hooks off the device, if nobody filters there.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
 )
 
 const pingInterval = 20 * time.Millisecond
@@ -36,11 +38,11 @@ func (s sample) cost() float64 {
 
 // load sends TCP from one namespace to the other for that long, and pings with
 // small UDP packets meanwhile.
-func load(from, to namespace, toIP, congestion string, duration time.Duration) (sample, error) {
+func load(from, to netns.Namespace, toIP, congestion string, duration time.Duration) (sample, error) {
 	var s sample
 	var listener net.Listener
 	var echo net.PacketConn
-	err := to.do(func() (err error) {
+	err := to.Do(func() (err error) {
 		if listener, err = net.Listen("tcp", net.JoinHostPort(toIP, "0")); err != nil {
 			return err
 		}
@@ -53,7 +55,7 @@ func load(from, to namespace, toIP, congestion string, duration time.Duration) (
 	defer listener.Close()
 	defer func() { _ = echo.Close() }()
 	var stream, ping net.Conn
-	err = from.do(func() (err error) {
+	err = from.Do(func() (err error) {
 		dialer := net.Dialer{Timeout: 10 * time.Second, Control: useCongestion(congestion)}
 		if stream, err = dialer.Dial("tcp", listener.Addr().String()); err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
 )
 
 const (
@@ -27,7 +29,7 @@ const (
 // this process moves frames between the two taps as a VMM does, with virtio
 // headers and unsegmented GSO frames of up to 64 KiB.
 type rig struct {
-	host, guest, peer namespace
+	host, guest, peer netns.Namespace
 	port              int    // index of the tap in the host
 	taps              [2]int // in the host, and in the guest
 }
@@ -35,19 +37,19 @@ type rig struct {
 // newRig makes a rig whose wire delays each frame, in both directions.
 func newRig(delay time.Duration) (*rig, error) {
 	r := &rig{}
-	for _, n := range []*namespace{&r.host, &r.guest, &r.peer} {
+	for _, n := range []*netns.Namespace{&r.host, &r.guest, &r.peer} {
 		var err error
-		if *n, err = newNamespace(); err != nil {
+		if *n, err = netns.New(); err != nil {
 			return nil, err
 		}
 	}
-	if err := r.host.do(r.makeHost); err != nil {
+	if err := r.host.Do(r.makeHost); err != nil {
 		return nil, fmt.Errorf("make host: %w", err)
 	}
-	if err := r.guest.do(r.makeGuest); err != nil {
+	if err := r.guest.Do(r.makeGuest); err != nil {
 		return nil, fmt.Errorf("make guest: %w", err)
 	}
-	if err := r.peer.do(func() error { return setUp("eth0", peerIP+"/24", peerIPv6+"/64") }); err != nil {
+	if err := r.peer.Do(func() error { return setUp("eth0", peerIP+"/24", peerIPv6+"/64") }); err != nil {
 		return nil, fmt.Errorf("make peer: %w", err)
 	}
 	go wire(r.taps[0], r.taps[1], delay)
@@ -66,7 +68,7 @@ func (r *rig) makeHost() error {
 	}
 	err = netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: "peer0"}, PeerName: "eth0",
-		PeerNamespace: netlink.NsFd(r.peer.file.Fd()),
+		PeerNamespace: netlink.NsFd(r.peer.File.Fd()),
 	})
 	if err != nil {
 		return err

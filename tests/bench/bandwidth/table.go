@@ -83,7 +83,7 @@ func measure(o options) error {
 
 // try measures one row once.
 func (r *rig) try(row *row, o options) (sample, error) {
-	err := r.host.do(func() error {
+	err := r.host.Do(func() error {
 		device, err := shape.CreateDevice(ifbName)
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func (r *rig) try(row *row, o options) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return s, r.host.do(func() error {
+	return s, r.host.Do(func() error {
 		if err := strip(r.port); err != nil {
 			return err
 		}

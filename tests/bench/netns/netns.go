@@ -1,6 +1,7 @@
 //go:build linux
 
-package main
+// Package netns gives a benchmark network namespaces of its own.
+package netns
 
 import (
 	"fmt"
@@ -10,26 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is a network namespace that ends with the process.
-type namespace struct{ file *os.File }
+// Namespace is a network namespace that ends with the process.
+type Namespace struct{ File *os.File }
 
-func newNamespace() (namespace, error) {
-	var n namespace
+// New makes a namespace.
+func New() (Namespace, error) {
+	var n Namespace
 	err := onNewThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare network namespace: %w", err)
 		}
 		var err error
-		n.file, err = os.Open("/proc/thread-self/ns/net")
+		n.File, err = os.Open("/proc/thread-self/ns/net")
 		return err
 	})
 	return n, err
 }
 
-// do runs f on a thread of the namespace. Sockets that f opens stay there.
-func (n namespace) do(f func() error) error {
+// Do runs f on a thread of the namespace. Sockets that f opens stay there.
+func (n Namespace) Do(f func() error) error {
 	return onNewThread(func() error {
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := unix.Setns(int(n.File.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
 		}
 		return f()

@@ -1,0 +1,91 @@
+package splice
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
+)
+
+// A shortcut takes frames to the guest from the port to the tap at once, instead
+// of through the veth pair, where each waits for a turn of the softirq:
+//
+//	host ns:  port egress -> bpf_redirect(upper) -> tap -> the VMM's read
+//
+// The upper device is a macvlan of the tap that lies in the host's namespace: to
+// transmit is all that it can do, and it ends with the tap. A splice works with
+// and without, and a frame for which the shortcut is not in place takes the pair.
+//
+// It leaves the queueing discipline of the port aside, hence a limit of
+// pkg/shape for frames to the guest as well, unless that is for some subnets
+// only. Such a limit belongs on the upper device, or the shortcut is left out.
+
+// ShortcutPriority is that of the filter at the egress of the port: after those
+// of pkg/shape, whose frames come back from their ifb device and take the pair.
+const ShortcutPriority = 60000
+
+// CreateUpper makes an upper device for the tap, which is in the namespace of the
+// calling thread, in the one that hostNetns is an open file of. It is down, and
+// has to be up for a shortcut; nobody should speak IPv6 on it. A name that is
+// taken there is fs.ErrExist.
+func CreateUpper(name string, tap, hostNetns int) error {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name, attributes.ParentIndex, attributes.Namespace = name, tap, netlink.NsFd(hostNetns)
+	// A device for the frames of listed senders receives none when none is listed.
+	// Any other mode would let frames of the guest past the bridge into the host.
+	upper := &netlink.Macvlan{LinkAttrs: attributes, Mode: netlink.MACVLAN_MODE_SOURCE}
+	if err := netlink.LinkAdd(upper); err != nil {
+		return fmt.Errorf("create macvlan %s of link %d: %w", name, tap, err)
+	}
+	return nil
+}
+
+// Unqueue takes the kernel's default queueing discipline off the tap, which is in
+// the namespace of the calling thread. A tap never tells anybody to wait, so that
+// nothing is ever queued there; it only costs each frame a lock or two. A queueing
+// discipline that somebody chose stays.
+func Unqueue(tap int) error {
+	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	if err != nil || q.Handle != 0 {
+		return err
+	}
+	err = netlink.QdiscAdd(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
+	})
+	if err != nil {
+		return fmt.Errorf("take queueing discipline off link %d: %w", tap, err)
+	}
+	return nil
+}
+
+// InstallShortcut makes the port's frames to the guest take the upper device,
+// which must be up. Both are in the namespace of the calling thread.
+func InstallShortcut(port, upper int) error {
+	specs, err := programs()
+	if err != nil {
+		return err
+	}
+	if err := shortcut(port, upper).install(specs); err != nil {
+		return fmt.Errorf("shorten the way from link %d by link %d: %w", port, upper, err)
+	}
+	return nil
+}
+
+// ObserveShortcut tells whether the shortcut is in place.
+func ObserveShortcut(port, upper int) (bool, error) {
+	specs, err := programs()
+	if err != nil {
+		return false, err
+	}
+	return shortcut(port, upper).observe(specs)
+}
+
+// RemoveShortcut takes the program off the port, whatever its target is. That
+// there is none is no error.
+func RemoveShortcut(port int) error { return shortcut(port, 0).Detach() }
+
+func shortcut(port, upper int) half {
+	at := tcbpf.Filter{Link: port, Hook: tcbpf.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut"}
+	return half{Filter: at, program: programProgToGuest, target: upper}
+}

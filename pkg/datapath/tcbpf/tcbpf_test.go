@@ -1,0 +1,254 @@
+package tcbpf_test
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
+	"github.com/microvm-cni/microvm-cni/tests/sandbox"
+)
+
+func run(t *testing.T, command string) string {
+	t.Helper()
+	words := strings.Fields(command)
+	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+// newLink makes a host with a device, moves the test there, and returns the index.
+func newLink(t *testing.T) int {
+	t.Helper()
+	sandbox.NewHost(t).Enter()
+	run(t, "ip link add port up type veth peer name other")
+	t.Cleanup(func() { run(t, "ip link del port") })
+	link, err := netlink.LinkByName("port")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link.Attrs().Index
+}
+
+// load returns a program that gives that verdict, and its tag.
+func load(t *testing.T, verdict int32) (*ebpf.Program, tcbpf.Program) {
+	t.Helper()
+	p, err := tcbpf.Load(&ebpf.ProgramSpec{
+		Name: "test", Type: ebpf.SchedCLS, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	info, err := p.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, ok := info.ID()
+	if !ok {
+		t.Fatal("program without an ID")
+	}
+	return p, tcbpf.Program{ID: uint32(id), Tag: info.Tag}
+}
+
+func attach(t *testing.T, f tcbpf.Filter, p *ebpf.Program) {
+	t.Helper()
+	if err := f.Attach(p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func detach(t *testing.T, f tcbpf.Filter) {
+	t.Helper()
+	if err := f.Detach(); err != nil {
+		t.Error(err)
+	}
+}
+
+func check(t *testing.T, f tcbpf.Filter, want tcbpf.Program) {
+	t.Helper()
+	got, err := f.Observe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("%s at the %s: observed %+v, want %+v", f.Name, f.Hook, got, want)
+	}
+}
+
+// state is all that tc shows.
+func state(t *testing.T) string {
+	t.Helper()
+	return run(t, "tc qdisc show dev port") + run(t, "tc filter show dev port ingress") + run(t, "tc filter show dev port egress")
+}
+
+func TestAttach(t *testing.T) {
+	link := newLink(t)
+	before := state(t)
+	for _, hook := range []tcbpf.Hook{tcbpf.Ingress, tcbpf.Egress} {
+		f := tcbpf.Filter{Link: link, Hook: hook, Priority: 7, Name: "microvm-cni:test"}
+		check(t, f, tcbpf.Program{})
+		detach(t, f)
+		first, firstThere := load(t, -1)
+		attach(t, f, first)
+		check(t, f, firstThere)
+		attach(t, f, first)
+		check(t, f, firstThere)
+		second, secondThere := load(t, 0)
+		attach(t, f, second)
+		check(t, f, secondThere)
+		if s := run(t, "tc filter show dev port "+hook.String()); strings.Count(s, "direct-action") != 1 || !strings.Contains(s, "pref 7 ") {
+			t.Errorf("tc shows\n%s", s)
+		}
+		detach(t, f)
+		check(t, f, tcbpf.Program{})
+		detach(t, f)
+		if after := state(t); after != before {
+			t.Errorf("detached:\n%s\nwas:\n%s", after, before)
+		}
+	}
+}
+
+// A frame meets one program or the other while one replaces the other.
+func TestReplaceIsAtomic(t *testing.T) {
+	link := newLink(t)
+	f := tcbpf.Filter{Link: link, Hook: tcbpf.Egress, Priority: 7, Name: "microvm-cni:test"}
+	drop, _ := load(t, 2)
+	attach(t, f, drop)
+	other, err := netlink.LinkByName("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "ip link set other up")
+	received := func() uint64 {
+		l, lookup := netlink.LinkByIndex(other.Attrs().Index)
+		if lookup != nil {
+			t.Fatal(lookup)
+		}
+		return l.Attrs().Statistics.RxPackets
+	}
+	before := received()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				stopped <- n
+				return
+			default:
+				_ = unix.Sendto(fd, make([]byte, 60), 0, &unix.SockaddrLinklayer{Ifindex: link})
+			}
+		}
+	}()
+	for range 300 {
+		again, _ := load(t, 2)
+		attach(t, f, again)
+	}
+	close(stop)
+	if n := <-stopped; n < 300 {
+		t.Errorf("only %d frames sent meanwhile", n)
+	}
+	if after := received(); after != before {
+		t.Errorf("%d frames passed", after-before)
+	}
+	detach(t, f)
+}
+
+// What others have at the device stays as it is.
+func TestForeign(t *testing.T) {
+	for _, tt := range []struct {
+		name, foreign string
+		refused       bool
+	}{
+		{"u32 at the priority", "tc filter add dev port ingress pref 7 protocol all u32 match u32 0 0", true},
+		{"u32 of another protocol at the priority", "tc filter add dev port ingress pref 7 protocol ip u32 match u32 0 0", true},
+		{"u32 at another priority", "tc filter add dev port ingress pref 50000 protocol all u32 match u32 0 0", false},
+		{"u32 at the other hook", "tc filter add dev port egress pref 7 protocol all u32 match u32 0 0", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			link := newLink(t)
+			run(t, "tc qdisc add dev port clsact")
+			run(t, tt.foreign)
+			before := state(t)
+			f := tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: 7, Name: "microvm-cni:test"}
+			p, there := load(t, -1)
+			err := f.Attach(p)
+			if tt.refused {
+				refusedAs(t, err, cnierr.Exists)
+				there = tcbpf.Program{}
+			} else if err != nil {
+				t.Error(err)
+			}
+			check(t, f, there)
+			detach(t, f)
+			if after := state(t); after != before {
+				t.Errorf("detached:\n%s\nwas:\n%s", after, before)
+			}
+		})
+	}
+}
+
+func refusedAs(t *testing.T, err error, code cnierr.Code) {
+	t.Helper()
+	var e *cnierr.Error
+	if !errors.As(err, &e) || e.Code != code || e.Details == "" {
+		t.Errorf("%v, want an error of code %d, with details", err, code)
+	}
+}
+
+// A program of the same priority, but of another name, is not ours.
+func TestForeignProgram(t *testing.T) {
+	link := newLink(t)
+	theirs := tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: 7, Name: "theirs"}
+	ours := theirs
+	ours.Name = "ours"
+	p, there := load(t, -1)
+	attach(t, theirs, p)
+	refusedAs(t, ours.Attach(p), cnierr.Exists)
+	check(t, ours, tcbpf.Program{})
+	detach(t, ours)
+	check(t, theirs, there)
+	detach(t, theirs)
+}
+
+func TestIngressQdisc(t *testing.T) {
+	link := newLink(t)
+	run(t, "tc qdisc add dev port ingress")
+	f := tcbpf.Filter{Link: link, Hook: tcbpf.Egress, Priority: 7, Name: "microvm-cni:test"}
+	p, _ := load(t, -1)
+	refusedAs(t, f.Attach(p), cnierr.Exists)
+}
+
+func TestNoDevice(t *testing.T) {
+	link := newLink(t)
+	f := tcbpf.Filter{Link: link + 1000, Hook: tcbpf.Ingress, Priority: 7, Name: "microvm-cni:test"}
+	p, _ := load(t, -1)
+	if err := f.Attach(p); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("attach to no device: %v", err)
+	}
+	check(t, f, tcbpf.Program{})
+	detach(t, f)
+}
+
+func TestLoadRefused(t *testing.T) {
+	_, err := tcbpf.Load(&ebpf.ProgramSpec{
+		Name: "bad", Type: ebpf.SchedCLS, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.BuiltinFunc(9999).Call(), asm.Return()},
+	})
+	refusedAs(t, err, cnierr.Kernel)
+}
