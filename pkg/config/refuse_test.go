@@ -141,7 +141,6 @@ func TestRefuse(t *testing.T) {
 		{bridge, conf(`"unshapedSubnets": "10.0.0.0/8"`), 6, "unshapedSubnets: want a list of strings", "write it as"},
 		{tap, conf(`"ingressRate": 1000`), 2, `"ingressRate"`, "belongs to microvm-bridge"},
 		{bridge, conf(`"disableContainerInterface": true`), 2, "makes no sense for a VM", "guest's own"},
-		{tap, conf(`"placement": "netns"`), 2, `"placement": "netns" is not supported yet`, `"host"`},
 		{tap, conf(`"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}`), 2, `runtimeConfig.bandwidth with value {"ingressRate":1000}`, "to microvm-bridge"},
 
 		// Types

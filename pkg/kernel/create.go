@@ -17,17 +17,24 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap, a bridge or an ifb device, down. One of the latter two that
-// declares an alias has it from the moment that it exists.
+// Create makes a tap, a bridge, an ifb device or a veth pair, down. All but a tap
+// have the alias that they declare from the moment that they exist.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
 	}
+	at, err := k.in(l.Netns)
+	if err != nil {
+		return nil, err
+	}
 	switch l.Kind {
 	case linkspec.Tap:
-		return k.createTap(l)
+		return at.createTap(l)
 	case linkspec.Bridge, linkspec.IFB:
-		return k.createTagged(l)
+		group := randomGroup()
+		return at.createTagged(l, group, newLink(l.Kind, l.Name, group))
+	case linkspec.Veth:
+		return at.createVeth(l)
 	}
 	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 }
@@ -51,8 +58,9 @@ type tapDraft struct {
 }
 
 func (k *Kernel) createTap(l linkspec.Link) (linkspec.Draft, error) {
-	fd, err := openTun()
-	if err != nil {
+	var fd int
+	// A tap is made in the namespace in which its file was opened.
+	if err := k.run(func() (err error) { fd, err = openTun(); return err }); err != nil {
 		return nil, err
 	}
 	d := &tapDraft{name: l.Name, fd: fd}
@@ -160,38 +168,36 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// tagged is a bridge or an ifb device that stays, unless it is discarded.
-type tagged struct {
+// linkDraft is a link other than a tap that stays, unless it is discarded.
+type linkDraft struct {
 	k     *Kernel
 	name  string
 	index int
 	kept  bool
 }
 
-func (d *tagged) Keep() error {
+func (d *linkDraft) Keep() error {
 	d.kept = true
 	return nil
 }
 
-func (d *tagged) Discard() error {
+func (d *linkDraft) Discard() error {
 	if d.kept {
 		return nil
 	}
 	d.kept = true
-	return d.k.Delete(linkspec.Link{Name: d.name, Index: d.index})
+	return d.k.deleteOne(linkspec.Link{Name: d.name, Index: d.index})
 }
 
-// createTagged makes a bridge, or an ifb device, whose MAC address counts as set by
-// the user, so that a bridge's never follows that of a port.
+// createTagged sends a request for a link in that device group.
 //
 // The kernel takes no alias for a new link. The alias comes in a second request,
 // sent in the same system call, so that there is never a link of ours without
 // it for a killed process to leave behind. The second request finds the link
 // by a device group that is nobody else's: by name it could meet, should the
 // first one fail, a link that somebody else made.
-func (k *Kernel) createTagged(l linkspec.Link) (linkspec.Draft, error) {
-	group := randomGroup()
-	requests := []*message{newLink(l.Kind, l.Name, group)}
+func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (linkspec.Draft, error) {
+	requests := []*message{create}
 	if l.Alias != nil {
 		requests = append(requests, newMessage(unix.RTM_NEWLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 			u32(unix.IFLA_GROUP, group).
@@ -208,7 +214,7 @@ func (k *Kernel) createTagged(l linkspec.Link) (linkspec.Draft, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("find new %s: %w", l.Kind, err), k.deleteGroup(group))
 	}
-	d := &tagged{k: k, name: l.Name, index: index}
+	d := &linkDraft{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
 	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
 	if err := errors.Join(append(errs, reset)...); err != nil {
@@ -217,6 +223,8 @@ func (k *Kernel) createTagged(l linkspec.Link) (linkspec.Draft, error) {
 	return d, nil
 }
 
+// newLink asks for a link whose MAC address counts as set by the user, so that a
+// bridge's never follows that of a port.
 func newLink(kind linkspec.Kind, name string, group uint32) *message {
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		text(unix.IFLA_IFNAME, name).

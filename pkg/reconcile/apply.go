@@ -8,14 +8,13 @@ import (
 	"net"
 	"slices"
 
-	"github.com/microvm-cni/microvm-cni/pkg/attachment"
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
 // Receipt is what Apply did: the links as they are now, and the way back.
 type Receipt struct {
-	Observed map[string]linkspec.Link // by name, read back from the kernel
+	Observed map[string]linkspec.Link // by key, read back from the kernel
 
 	k     Kernel
 	steps []func() error // each takes one step back
@@ -115,7 +114,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		got, err = look(r.k, want)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
+		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Key(), err)
 	}
 	r.before(func() error {
 		return r.steady(linkspec.Link{Role: want.Role, Kind: want.Kind, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
@@ -138,12 +137,12 @@ func (r *Receipt) steady(want linkspec.Link) error {
 	if want.Kind != linkspec.Bridge || want.Role != linkspec.Shared && want.Role != linkspec.Joined {
 		return nil
 	}
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the read-back says so
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
+		return fmt.Errorf("%s %s: %w", want.Kind, want.Key(), err)
 	}
 	change, differs := linkspec.Change(linkspec.Link{MAC: want.MAC, MTU: want.MTU}, got)
 	if !differs {
@@ -159,19 +158,28 @@ func (r *Receipt) steady(want linkspec.Link) error {
 func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	draft, err := r.k.Create(want)
 	if errors.Is(err, fs.ErrExist) {
-		advice := "if the device is not in use any more, remove it (ip link del " + want.Name + ")"
-		if want.Kind == linkspec.Tap {
-			advice += "; else give this guest another name with CNI_ARGS TAP_NAME"
-		}
-		return nil, linkspec.Link{}, cnierr.New(cnierr.Exists, advice,
-			"create: a device of that name exists already: %w", err)
+		return nil, linkspec.Link{}, taken(want, err)
 	}
 	if err != nil {
 		return nil, linkspec.Link{}, fmt.Errorf("create: %w", err)
 	}
 	r.before(func() error { return r.discard(draft, want) })
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	return draft, got, err
+}
+
+// taken is the error about a name that somebody else has.
+func taken(want linkspec.Link, err error) error {
+	details := "if the device is not in use any more, remove it (ip link del " + want.Name + ")"
+	switch {
+	case want.Peer != nil:
+		details += "; the other name that was to be made is " + linkspec.Key(want.Peer.Netns, want.Peer.Name)
+	case want.Netns != "":
+		details = "give this guest another name with CNI_ARGS TAP_NAME, or another CNI_IFNAME; or remove the device from that namespace"
+	case want.Kind == linkspec.Tap:
+		details += "; else give this guest another name with CNI_ARGS TAP_NAME"
+	}
+	return cnierr.New(cnierr.Exists, details, "create: a device of that name exists already: %w", err)
 }
 
 // discard takes back a link that this receipt created, kept or not.
@@ -179,7 +187,7 @@ func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
 	if err := draft.Discard(); err != nil {
 		return fmt.Errorf("discard %s: %w", want.Name, err)
 	}
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -191,7 +199,7 @@ func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
 
 // ensure makes a shared link, or finds it.
 func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	if err == nil {
 		// The plan tags a bridge only when it takes it for missing, or for ours.
 		if want.Alias != nil && (got.Alias == nil || *got.Alias != *want.Alias) {
@@ -209,7 +217,7 @@ func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if err != nil {
 		return nil, got, fmt.Errorf("create: %w", err)
 	}
-	got, err = r.k.Link(want.Name)
+	got, err = r.k.LinkIn(want.Netns, want.Name)
 	if err != nil {
 		return nil, got, err
 	}
@@ -244,7 +252,7 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	case linkspec.Owned, linkspec.Observed: // goes with its draft
 	}
 	if err := r.k.Set(got, change); err != nil {
-		return fmt.Errorf("set %s: %w", want.Name, err)
+		return fmt.Errorf("set %s: %w", want.Key(), err)
 	}
 	return nil
 }
@@ -306,88 +314,4 @@ func (r *Receipt) readBack(s linkspec.State) error {
 	}
 	r.Observed = observed
 	return mismatch(diffs)
-}
-
-// Diff returns what sets the kernel apart from the declared state.
-func Diff(k Kernel, s linkspec.State) ([]linkspec.Difference, error) {
-	diffs, _, err := compare(k, s)
-	return diffs, err
-}
-
-func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]linkspec.Link, error) {
-	var diffs []linkspec.Difference
-	observed := map[string]linkspec.Link{}
-	for _, want := range s.Links {
-		got, err := look(k, want)
-		if errors.Is(err, fs.ErrNotExist) {
-			diffs = append(diffs, linkspec.Absent(want))
-			continue
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", want.Name, err)
-		}
-		observed[want.Name] = got
-		diffs = append(diffs, linkspec.Diff(want, got)...)
-	}
-	for _, c := range s.Sysctls {
-		value, err := k.Sysctl(c.Key)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read sysctl %s: %w", c.Key, err)
-		}
-		if value != c.Value {
-			diffs = append(diffs, linkspec.Difference{Link: "sysctl", Field: c.Key, Want: []string{c.Value}, Got: []string{value}})
-		}
-	}
-	missing, err := diffMasquerade(k, s.Masquerade)
-	if err != nil {
-		return nil, nil, err
-	}
-	return append(diffs, missing...), observed, nil
-}
-
-// mismatch is the error that names the differences; nil if there are none.
-func mismatch(diffs []linkspec.Difference) error {
-	if len(diffs) == 0 {
-		return nil
-	}
-	return Mismatch(diffs)
-}
-
-// Mismatch is the error that names the differences between what was declared
-// and what there is.
-func Mismatch(diffs []linkspec.Difference) error {
-	var msg string
-	for i, d := range diffs {
-		if i > 0 {
-			msg += "; "
-		}
-		msg += d.String()
-	}
-	return cnierr.New(cnierr.Mismatch,
-		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl, masquerading) the next ADD repairs",
-		"%s", msg)
-}
-
-// Observe returns the links of those names that exist.
-func Observe(k Kernel, names []string) (map[string]linkspec.Link, error) {
-	links := map[string]linkspec.Link{}
-	for _, name := range names {
-		got, err := k.Link(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look up %s: %w", name, err)
-		}
-		links[name] = got
-	}
-	return links, nil
-}
-
-// tagOf returns what the link's alias says.
-func tagOf(l linkspec.Link) (attachment.Tag, bool) {
-	if l.Alias == nil {
-		return attachment.Tag{}, false
-	}
-	return attachment.ParseTag(*l.Alias)
 }

@@ -13,7 +13,7 @@ import (
 // look returns the link as it is, as far as it is declared: what limits a port
 // takes requests of its own.
 func look(k Kernel, want linkspec.Link) (linkspec.Link, error) {
-	got, err := k.Link(want.Name)
+	got, err := k.LinkIn(want.Netns, want.Name)
 	if err != nil || want.Shaping == nil {
 		return got, err
 	}

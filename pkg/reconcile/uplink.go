@@ -95,7 +95,7 @@ func idleUplink(k Kernel, bridge string) (*linkspec.Link, error) {
 	if bridge == "" {
 		return nil, nil
 	}
-	nic, err := find(k, attachment.UplinkHandles(bridge), func(linkspec.Link) bool { return true })
+	nic, err := find(k, "", attachment.UplinkHandles(bridge), func(linkspec.Link) bool { return true })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -16,8 +16,10 @@ import (
 var (
 	guestMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	links    = map[string]linkspec.Link{
-		"br0": {Name: "br0", MAC: net.HardwareAddr{2, 0, 0, 0, 0xbb, 0}, MTU: new(1500)},
-		"t0":  {Name: "t0", MAC: net.HardwareAddr{0xfe, 0, 0, 0, 0, 1}, MTU: new(1400)},
+		"br0":                  {Name: "br0", MAC: net.HardwareAddr{2, 0, 0, 0, 0xbb, 0}, MTU: new(1500)},
+		"t0":                   {Name: "t0", MAC: net.HardwareAddr{0xfe, 0, 0, 0, 0, 1}, MTU: new(1400)},
+		"t0 in /run/netns/vm1": {Name: "t0", MAC: net.HardwareAddr{0xfa, 0, 0, 0, 0, 1}, MTU: new(1400), Netns: "/run/netns/vm1"},
+		"p0":                   {Name: "p0", MAC: net.HardwareAddr{0xfe, 0, 0, 0, 0, 1}, MTU: new(1400)},
 	}
 )
 
@@ -66,6 +68,14 @@ func TestBuild(t *testing.T) {
 		{"tap named after CNI_IFNAME", nil, func(a *Answer) { a.IfName = "t0" }, "br0@ t0@ t0@vm1 10.0.0.2/24->t0@vm1"},
 		{"no addresses", nil, func(a *Answer) { a.IPs = nil }, "br0@ t0@ t0@vm1"},
 		{"no bridge", nil, func(a *Answer) { a.Bridge, a.IPs = "", nil }, "t0@ t0@vm1"},
+		{"tap in the VMM's namespace", nil, func(a *Answer) {
+			a.TapNetns, a.Port = a.Netns, "p0"
+			a.IPs = []*types100.IPConfig{address("fd00::2/64"), address("10.0.0.2/24"), address("10.0.0.3/24")}
+			a.IfName = "t0"
+		}, "br0@ t0@/run/netns/vm1 t0@vm1 p0@ 10.0.0.2/24->t0@vm1 fd00::2/64->t0@/run/netns/vm1 10.0.0.3/24->t0@/run/netns/vm1"},
+		{"tap in the VMM's namespace, IPv6 only, another name", nil, func(a *Answer) {
+			a.TapNetns, a.Port, a.IPs = a.Netns, "p0", []*types100.IPConfig{address("fd00::2/64")}
+		}, "br0@ t0@/run/netns/vm1 t0@vm1 p0@ eth0@/run/netns/vm1 fd00::2/64->t0@vm1 fd00::2/64->eth0@/run/netns/vm1"},
 		{
 			"after the tap's plugin",
 			&types100.Result{Interfaces: []*types100.Interface{{Name: "t0"}, {Name: "t0", Sandbox: "vm1"}}},

@@ -41,6 +41,8 @@ type Plugin struct {
 	NAT kernel.NAT
 	// Shaper is nil for a plugin that never limits bandwidth.
 	Shaper kernel.Shaper
+	// Splicer is nil for a plugin that never joins a tap in another namespace.
+	Splicer kernel.Splicer
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -84,7 +86,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithShaper(p.Shaper))
+		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithShaper(p.Shaper), kernel.WithSplicer(p.Splicer))
 		if err != nil {
 			return carry(err)
 		}
@@ -105,10 +107,15 @@ func (c *call) plan() (plan.Plan, error) {
 	}
 	own, err := kernel.SameNetns(rt.Netns)
 	if err != nil {
-		return nil, fmt.Errorf("CNI_NETNS: %w", err)
+		return nil, netnsError{fmt.Errorf("CNI_NETNS: %w", err)}
 	}
 	return c.Plan(c.StdinData, rt, own, users{})
 }
+
+// netnsError is the error that CNI_NETNS leads to no network namespace.
+type netnsError struct{ error }
+
+func (e netnsError) Unwrap() error { return e.error }
 
 // users asks the host's user database.
 type users struct{}

@@ -77,7 +77,7 @@ var layers = []layer{
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,
 	}},
 	{dir: "plugins/microvm-tap", imports: []string{"pkg/config", "pkg/plan", "pkg/verbs"}},
-	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/nat", "pkg/plan", "pkg/shape", "pkg/verbs"}},
+	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/datapath/splice", "pkg/nat", "pkg/plan", "pkg/shape", "pkg/verbs"}},
 }
 
 // impure are the packages of the standard library that a pure layer does
@@ -93,7 +93,8 @@ var dead = []string{
 
 // alive are those of the dead that a plugin links all the same.
 var alive = map[string][]string{
-	module + "/plugins/microvm-bridge": {iptables, knftables}, // "ipMasqBackend": "iptables"
+	// "ipMasqBackend": "iptables"; what loads BPF programs
+	module + "/plugins/microvm-bridge": {iptables, knftables, "flag"},
 }
 
 // listed is what "go list" tells about a package.

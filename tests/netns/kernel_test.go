@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
 	"github.com/microvm-cni/microvm-cni/pkg/kernel"
 	"github.com/microvm-cni/microvm-cni/pkg/kernel/kerneltest"
 	"github.com/microvm-cni/microvm-cni/pkg/nat"
@@ -34,5 +35,18 @@ func TestConformance(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) reconcile.Kernel {
 		t.Helper()
 		return newKernel(t)
+	})
+}
+
+func TestNetnsConformance(t *testing.T) {
+	kerneltest.RunNetns(t, func(t *testing.T) (reconcile.Kernel, string) {
+		t.Helper()
+		h := sandbox.NewHost(t, sandbox.LinksMayStay)
+		path := h.NewNetns("vmm")
+		h.Enter()
+		k, err := kernel.New(kernel.WithSplicer(splice.Splicer{}))
+		must(t, err)
+		t.Cleanup(func() { must(t, k.Close()) })
+		return k, path
 	})
 }

@@ -113,6 +113,7 @@ func (l *lab) sh(script string) string {
 type vm struct {
 	rt       *libcni.RuntimeConf
 	tap, mac string
+	netns    string   // that QEMU runs in, by a path of this process; "" for the host's
 	ips      []string // with prefix length
 	gateways []string
 }
@@ -124,7 +125,11 @@ func (l *lab) add(id string) *vm {
 
 func (l *lab) attach(rt *libcni.RuntimeConf) *vm {
 	l.t.Helper()
-	v := &vm{rt: rt}
+	return l.attached(&vm{rt: rt})
+}
+
+func (l *lab) attached(v *vm) *vm {
+	l.t.Helper()
 	l.do("ADD", func() error {
 		raw, err := l.cni.AddNetworkList(context.Background(), l.list, v.rt)
 		if err != nil {
@@ -146,7 +151,9 @@ func (v *vm) read(r *types100.Result) error {
 		}
 		v.tap, v.mac = in.Name, in.Mac
 		for _, ip := range r.IPs {
-			if *ip.Interface == i {
+			// Of a tap that is not on the host, the second address is the tap's.
+			on := r.Interfaces[*ip.Interface]
+			if *ip.Interface == i || v.away() && on.Name == in.Name && on.Sandbox == v.rt.NetNS {
 				v.ips = append(v.ips, ip.Address.String())
 				v.gateways = append(v.gateways, ip.Gateway.String())
 			}
@@ -178,8 +185,12 @@ func (l *lab) boot(v *vm, queues int) *guest.Guest {
 }
 
 func (l *lab) config(v *vm, queues int, uid uint32, script string) guest.Config {
+	netns := v.netns
+	if netns == "" {
+		netns = l.Outside()
+	}
 	return guest.Config{
-		UID: uid, GID: vmm, Netns: l.Outside(), Script: script,
+		UID: uid, GID: vmm, Netns: netns, Script: script,
 		NICs: []guest.NIC{{Tap: v.tap, MAC: v.mac, Queues: queues}},
 	}
 }

@@ -15,6 +15,14 @@ func TestConformance(t *testing.T) {
 	kerneltest.Run(t, func(*testing.T) reconcile.Kernel { return fake.New() })
 }
 
+func TestNetnsConformance(t *testing.T) {
+	kerneltest.RunNetns(t, func(*testing.T) (reconcile.Kernel, string) {
+		k := fake.New()
+		k.AddNetns("/run/netns/vmm")
+		return kerneltest.Faulty(k, 0, nil), "/run/netns/vmm"
+	})
+}
+
 // What fails, and what was called, is told by a wrapper that changes nothing else.
 func TestConformanceOfFaulty(t *testing.T) {
 	kerneltest.Run(t, func(*testing.T) reconcile.Kernel { return kerneltest.Faulty(fake.New(), 0, nil) })
