@@ -174,7 +174,7 @@ func TestNetnsPackets(t *testing.T) {
 func TestNetnsPeers(t *testing.T) {
 	for _, name := range []string{"", "fctap"} {
 		h := newQuietHost(t)
-		n := h.network("lab", newest, awayTap, dual, conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "sysctl": conf{}})
+		n := h.network("lab", newest, awayTap, dual, conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
 		v := h.vm("vm1")
 		v.capabilities = web(8080)
 		if name != "" {
