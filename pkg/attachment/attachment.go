@@ -52,6 +52,12 @@ func (a Attachment) TapName() string {
 	return TapPrefix + a.digest("tap")[:nameDigits]
 }
 
+// Devices are the derived names of the ifb devices that limit the frames to the
+// attachment's guest ("mvi-": into it) and from it ("mvo-": out of it).
+func (a Attachment) Devices() (toGuest, fromGuest string) {
+	return "mvi-" + a.digest("into")[:nameDigits], "mvo-" + a.digest("out")[:nameDigits]
+}
+
 // GuestMAC is the derived MAC address of the guest's NIC: unicast, locally
 // administered, the same each time the attachment is made.
 func (a Attachment) GuestMAC() net.HardwareAddr {
@@ -77,6 +83,10 @@ func PortHandlePrefix(network string) string {
 func TapHandlePrefix(network string) string {
 	return tapHandle + encode([]byte(network), "network")[:netDigits] + "."
 }
+
+// IsTapHandle tells whether the alternative name is the TapHandle of an attachment
+// of whatever network.
+func IsTapHandle(name string) bool { return strings.HasPrefix(name, tapHandle) }
 
 // HasPortHandle tells whether one of the alternative names says that the
 // bridge plugin holds the device as a port, of whatever network.

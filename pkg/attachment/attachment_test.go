@@ -35,7 +35,8 @@ func TestNamesTellAttachmentsApart(t *testing.T) {
 		{"labv", "m1", "eth0"},
 		{"eth0", "vm1", "lab"},
 	} {
-		for _, name := range []string{a.TapName(), a.GuestMAC().String(), a.TapHandle(), a.PortHandle(), Tag{Attachment: a}.String()} {
+		toGuest, fromGuest := a.Devices()
+		for _, name := range []string{toGuest, fromGuest, a.TapName(), a.GuestMAC().String(), a.TapHandle(), a.PortHandle(), Tag{Attachment: a}.String()} {
 			if other, taken := seen[name]; taken {
 				t.Errorf("%v and %v share %s", a, other, name)
 			}
@@ -49,6 +50,10 @@ func TestNamesFitTheKernel(t *testing.T) {
 	for _, a := range []Attachment{vm, long} {
 		if n := len(a.TapName()); n != MaxName {
 			t.Errorf("tap name %q has %d bytes, want %d", a.TapName(), n, MaxName)
+		}
+		toGuest, fromGuest := a.Devices()
+		if len(toGuest) != MaxName || len(fromGuest) != MaxName {
+			t.Errorf("device names %q and %q have not %d bytes", toGuest, fromGuest, MaxName)
 		}
 		for _, h := range []string{a.TapHandle(), a.PortHandle()} {
 			if len(h) <= MaxName || len(h) > 127 {

@@ -19,6 +19,7 @@ type Bridge struct {
 	Common
 	Bridge   string // name of the bridge
 	Existing bool   // somebody else's bridge: only join it
+	Uplink   string // name of the NIC of the host that is to be its port; "" for none
 
 	IsGateway        bool
 	IsDefaultGateway bool // implies IsGateway
@@ -32,6 +33,8 @@ type Bridge struct {
 	HairpinMode   bool
 	PromiscMode   bool
 	PortIsolation bool
+
+	Bandwidth Bandwidth // of the guest
 
 	MAC net.HardwareAddr // the guest's, as the runtime gave it; nil if it did not
 
@@ -60,6 +63,7 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		HairpinMode:      r.flag("hairpinMode"),
 		PromiscMode:      r.flag("promiscMode"),
 		PortIsolation:    r.flag("portIsolation"),
+		Bandwidth:        r.bandwidth(),
 		MAC:              r.mac(capabilities, args, ""),
 		IPAM:             r.ipam(capabilities, args),
 		DNS:              r.dns(),
@@ -67,6 +71,7 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 	}
 	b.IsGateway = b.IsGateway || b.IsDefaultGateway
 	b.Bridge = r.bridge(b.Existing)
+	b.Uplink = r.uplink(b.Bridge)
 	r.fail(b.check(r))
 	if r.err != nil {
 		return nil, r.err

@@ -30,17 +30,16 @@ var bridgePlugin = plugin{
 	name: "microvm-bridge",
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
-		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns",
-	}),
+		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns", "uplink",
+	}, rateKeys, subnetKeys),
 	later: []string{
-		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "uplink", "bandwidth",
-		"ingressRate", "ingressBurst", "egressRate", "egressBurst", "shapedSubnets", "unshapedSubnets", "disableContainerInterface",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "disableContainerInterface",
 	},
 }
 
 // neverOff are later keys of our own: nobody's configuration from another
 // plugin holds them with a value that means "off".
-var neverOff = []string{"guard", "uplink"}
+var neverOff = []string{"guard"}
 
 // check refuses every key that the plugin does not read. Keys with a slash
 // belong to others ("cni.dev/valid-attachments", which libcni puts in).

@@ -8,9 +8,8 @@ import (
 )
 
 // capabilities reads "capabilities", "runtimeConfig" and "args": what the
-// runtime adds to the configuration. Keys in there that are not ours are
-// somebody else's, except for a bandwidth limit: a guest that is believed to be
-// limited, and is not, is worse than an error.
+// runtime adds to the configuration, but for bandwidth. Keys in there that are not
+// ours are somebody else's.
 type capabilities struct {
 	mac    string   // runtimeConfig.mac
 	argMAC string   // args.cni.mac
@@ -19,24 +18,24 @@ type capabilities struct {
 	ranges json.RawMessage
 }
 
-func (r *reader) capabilities(ips bool) capabilities {
+func (r *reader) capabilities(bridge bool) capabilities {
 	asked := r.object("capabilities")
 	config := r.object("runtimeConfig")
 	args := r.object("args")
 	cni := args.object("cni")
 	c := capabilities{mac: config.text("mac"), argMAC: cni.text("mac"), ranges: config.vals["ipRanges"]}
 	asked.flag("mac")
-	if ips {
+	if bridge {
 		asked.flag("ips")
+		asked.flag("bandwidth")
 		c.ips = config.texts("ips")
 		c.argIPs = cni.texts("ips")
 		config.fail(checkAddrs("runtimeConfig.ips", c.ips))
 		cni.fail(checkAddrs("args.cni.ips", c.argIPs))
 	}
-	if limit, ok := config.vals["bandwidth"]; ok && !isOff(limit) {
-		config.fail(cnierr.New(cnierr.UnsupportedField,
-			"remove the bandwidth capability, or the limit from the runtime's request: this version does not limit bandwidth",
-			"runtimeConfig.bandwidth with value %s is not supported yet", show(limit)))
+	if limit, ok := config.vals["bandwidth"]; ok && !bridge && !isOff(limit) {
+		config.fail(cnierr.New(cnierr.UnsupportedField, `give the capability to microvm-bridge: "capabilities": {"bandwidth": true}`,
+			"runtimeConfig.bandwidth with value %s: microvm-tap limits nothing", show(limit)))
 	}
 	for _, sub := range []*reader{asked, config, args, cni} {
 		r.fail(sub.err)

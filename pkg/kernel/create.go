@@ -17,8 +17,8 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap, a bridge or a veth pair, down. A bridge or veth that declares
-// an alias has it from the moment that it exists.
+// Create makes a tap, a bridge, an ifb device or a veth pair, down. One of the latter
+// three that declares an alias has it from the moment that it exists.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
@@ -30,8 +30,9 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	switch l.Kind {
 	case linkspec.Tap:
 		return at.createTap(l)
-	case linkspec.Bridge:
-		return at.createBridge(l)
+	case linkspec.Bridge, linkspec.IFB:
+		group := randomGroup()
+		return at.createTagged(l, group, newLink(l.Kind, l.Name, group))
 	case linkspec.Veth:
 		return at.createVeth(l)
 	}
@@ -167,20 +168,20 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// linkDraft is a bridge or veth that stays, unless it is discarded.
-type linkDraft struct {
+// tagged is a bridge, an ifb device or a veth that stays, unless it is discarded.
+type tagged struct {
 	k     *Kernel
 	name  string
 	index int
 	kept  bool
 }
 
-func (d *linkDraft) Keep() error {
+func (d *tagged) Keep() error {
 	d.kept = true
 	return nil
 }
 
-func (d *linkDraft) Discard() error {
+func (d *tagged) Discard() error {
 	if d.kept {
 		return nil
 	}
@@ -188,24 +189,13 @@ func (d *linkDraft) Discard() error {
 	return d.k.deleteOne(linkspec.Link{Name: d.name, Index: d.index})
 }
 
-// createBridge makes a bridge whose MAC address counts as set by the user, so
-// that it never follows that of a port.
+// createTagged sends a request for a link in that device group, with its alias.
 //
 // The kernel takes no alias for a new link. The alias comes in a second request,
-// sent in the same system call, so that there is never a bridge of ours without
-// it for a killed process to leave behind. The second request finds the bridge
+// sent in the same system call, so that there is never a link of ours without
+// it for a killed process to leave behind. The second request finds the link
 // by a device group that is nobody else's: by name it could meet, should the
-// first one fail, a bridge that somebody else made.
-func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
-	group := randomGroup()
-	d, err := k.createTagged(l, group, newBridge(l.Name, group))
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
-	}
-	return d, err
-}
-
-// createTagged sends a request for a link in that device group, with its alias.
+// first one fail, a link that somebody else made.
 func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (linkspec.Draft, error) {
 	requests := []*message{create}
 	if l.Alias != nil {
@@ -214,14 +204,17 @@ func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (l
 			attr(unix.IFLA_IFALIAS, aliasOf(*l.Alias)))
 	}
 	errs := k.conn.doAll(requests...)
-	if errs[0] != nil {
-		return nil, fmt.Errorf("make %s %s: %w", l.Kind, l.Name, errs[0])
+	if err := errs[0]; err != nil {
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			err = cnierr.New(cnierr.Kernel, "load the module (modprobe "+string(l.Kind)+"), or build the kernel with CONFIG_"+strings.ToUpper(string(l.Kind)), "the kernel has no devices of kind %s: %w", l.Kind, err)
+		}
+		return nil, fmt.Errorf("make %s %s: %w", l.Kind, l.Name, err)
 	}
 	index, err := k.indexOf(l.Name)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("find new %s: %w", l.Kind, err), k.deleteGroup(group))
 	}
-	d := &linkDraft{k: k, name: l.Name, index: index}
+	d := &tagged{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
 	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
 	if err := errors.Join(append(errs, reset)...); err != nil {
@@ -230,13 +223,15 @@ func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (l
 	return d, nil
 }
 
-func newBridge(name string, group uint32) *message {
+// newLink asks for a link whose MAC address counts as set by the user, so that a
+// bridge's never follows that of a port.
+func newLink(kind linkspec.Kind, name string, group uint32) *message {
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		text(unix.IFLA_IFNAME, name).
 		attr(unix.IFLA_ADDRESS, randomMAC()).
 		u32(unix.IFLA_GROUP, group)
 	return m.nest(unix.IFLA_LINKINFO, func() {
-		m.text(unix.IFLA_INFO_KIND, string(linkspec.Bridge))
+		m.text(unix.IFLA_INFO_KIND, string(kind))
 	})
 }
 

@@ -56,7 +56,7 @@ func (k *Kernel) delete(links []linkspec.Link) error {
 			errs = append(errs, fmt.Errorf("delete %s: %w", l.Name, err))
 		}
 	}
-	if err := k.deleteGroup(group); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if k.deleteGroup(group) != nil {
 		// One link that cannot be deleted keeps the kernel from deleting any.
 		for _, l := range links {
 			errs = append(errs, k.deleteOne(l))
@@ -65,8 +65,13 @@ func (k *Kernel) delete(links []linkspec.Link) error {
 	return errors.Join(errs...)
 }
 
+// deleteGroup deletes the links of a device group. That there are none is no error.
 func (k *Kernel) deleteGroup(group uint32) error {
-	return k.conn.do(newMessage(unix.RTM_DELLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).u32(unix.IFLA_GROUP, group))
+	err := k.conn.do(newMessage(unix.RTM_DELLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).u32(unix.IFLA_GROUP, group))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return wrap(fmt.Sprintf("delete group %d", group), err)
 }
 
 func (k *Kernel) deleteOne(l linkspec.Link) error {

@@ -16,28 +16,37 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	body := make([]byte, unix.SizeofNdMsg)
-	body[0] = unix.AF_BRIDGE
-	reply, err := k.conn.get(newMessage(unix.RTM_GETNEIGH, 0, body...).
-		attr(unix.NDA_LLADDR, mac).
-		u32(unix.NDA_MASTER, uint32(index)))
-	if errors.Is(err, unix.ENOENT) {
-		return "", nil
-	}
+	held, err := k.holderIndex(index, mac)
 	if err != nil {
 		return "", fmt.Errorf("look up %s on bridge %s: %w", mac, bridge, err)
 	}
-	if len(reply) < unix.SizeofNdMsg {
-		return "", fmt.Errorf("look up %s on bridge %s: message cut short", mac, bridge)
-	}
-	// struct ndmsg: an address of a device is permanent, a static entry noarp.
-	state := native.Uint16(reply[8:])
-	if state&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0 {
+	if held == 0 {
 		return "", nil
 	}
-	holder, err := k.nameOf(int(native.Uint32(reply[4:])))
+	holder, err := k.nameOf(held)
 	if errors.Is(err, unix.ENODEV) {
 		return "", nil // gone since
 	}
 	return holder, wrap("look up holder of "+mac.String(), err)
+}
+
+// holderIndex is Holder for indexes, 0 for none.
+func (k *Kernel) holderIndex(bridge int, mac net.HardwareAddr) (int, error) {
+	reply, err := k.conn.get(newMessage(unix.RTM_GETNEIGH, 0, neighbour(0, 0, 0)...).
+		attr(unix.NDA_LLADDR, mac).
+		u32(unix.NDA_MASTER, uint32(bridge)))
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(reply) < unix.SizeofNdMsg {
+		return 0, errors.New("message cut short")
+	}
+	// struct ndmsg: an address of a device is permanent, a static entry noarp.
+	if native.Uint16(reply[8:])&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0 {
+		return 0, nil
+	}
+	return int(native.Uint32(reply[4:])), nil
 }

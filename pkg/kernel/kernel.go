@@ -22,6 +22,7 @@ const LockDir = "/run/microvm-cni"
 // threads of that namespace only: taps and parameters are those of the thread.
 type Kernel struct {
 	NAT
+	shaper  Shaper
 	conn    *conn
 	splicer Splicer // nil for none
 	away            // where else there are links of ours
@@ -69,7 +70,7 @@ func New(options ...Option) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{NAT: noNAT{}, conn: c, lockDir: LockDir}
+	k := &Kernel{NAT: noNAT{}, shaper: noShaper{}, conn: c, lockDir: LockDir}
 	for _, o := range options {
 		o(k)
 	}

@@ -39,6 +39,12 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 		if l.Master, err = k.masterOf(r.master); err != nil {
 			return linkspec.Link{}, missing(name, err)
 		}
+		// A port that learns has no need of bound addresses, and gets none here.
+		if l.Learning != nil && !*l.Learning {
+			if l.Stations, err = k.stations(l.Index, r.master); err != nil {
+				return linkspec.Link{}, missing(name, wrap("list bound addresses", err))
+			}
+		}
 	}
 	l.IPv6, l.AcceptRA = &r.ipv6, &r.acceptRA
 	if l.Addresses, err = k.addresses(l.Index); err != nil {
@@ -176,6 +182,8 @@ func decodeLink(b []byte) record {
 			l.MTU = new(int(u32Of(v)))
 		case unix.IFLA_TXQLEN:
 			l.TxQueueLen = new(int(u32Of(v)))
+		case unix.IFLA_QDISC:
+			l.Shaped = textOf(v) == "tbf"
 		case unix.IFLA_MASTER:
 			r.master = int(u32Of(v))
 		case unix.IFLA_LINKINFO:
@@ -196,9 +204,7 @@ func (r *record) linkInfo(b []byte) {
 		r.tap(data)
 	}
 	if textOf(lookup(b, unix.IFLA_INFO_SLAVE_KIND)) == string(linkspec.Bridge) {
-		data := lookup(b, unix.IFLA_INFO_SLAVE_DATA)
-		l.Hairpin = new(flagOf(lookup(data, unix.IFLA_BRPORT_MODE)))
-		l.Isolated = new(flagOf(lookup(data, unix.IFLA_BRPORT_ISOLATED)))
+		observePort(l, lookup(b, unix.IFLA_INFO_SLAVE_DATA))
 	}
 }
 

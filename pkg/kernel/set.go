@@ -36,7 +36,8 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 			"owner, group and multiQueue of a tap can only be set when it is made")
 	}
 	steps := []func(l, change linkspec.Link) error{
-		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setAddresses, k.setSplice, k.setUp,
+		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setStations, k.setShaping, k.setAddresses,
+		k.setSplice, k.setUp,
 	}
 	for _, step := range steps {
 		if err := step(l, change); err != nil {
@@ -194,28 +195,4 @@ func (k *Kernel) pinMTU(l, change linkspec.Link) error {
 		other = maxMTU - 1
 	}
 	return wrap("set MTU", k.conn.do(setLink(l.Index, 0, 0).u32(unix.IFLA_MTU, uint32(other))))
-}
-
-// setPortFlags sets flags of a bridge port. The port is not up yet.
-func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
-	if change.Hairpin == nil && change.Isolated == nil {
-		return nil
-	}
-	m := newMessage(unix.RTM_SETLINK, 0, ifinfo(unix.AF_BRIDGE, l.Index, 0, 0)...)
-	m.nest(unix.IFLA_PROTINFO, func() {
-		if change.Hairpin != nil {
-			m.attr(unix.IFLA_BRPORT_MODE, []byte{bit(*change.Hairpin)})
-		}
-		if change.Isolated != nil {
-			m.attr(unix.IFLA_BRPORT_ISOLATED, []byte{bit(*change.Isolated)})
-		}
-	})
-	return wrap("set port flags", k.conn.do(m))
-}
-
-func bit(b bool) uint8 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -1,12 +1,10 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -28,11 +26,7 @@ func (k *Kernel) createVeth(l linkspec.Link) (linkspec.Draft, error) {
 	}
 	defer peer.Close()
 	group := randomGroup()
-	d, err := k.createTagged(l, group, newVeth(l, group, int(peer.Fd())))
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = cnierr.New(cnierr.Kernel, "load the module (modprobe veth), or build the kernel with CONFIG_VETH", "the kernel has no veth devices: %w", err)
-	}
-	return d, err
+	return k.createTagged(l, group, newVeth(l, group, int(peer.Fd())))
 }
 
 func newVeth(l linkspec.Link, group uint32, netns int) *message {

@@ -32,7 +32,8 @@ func Diff(want, got Link) []Difference {
 		diffs = append(diffs, Difference{Link: want.Key(), Field: "kind", Want: []string{string(want.Kind)}, Got: []string{string(got.Kind)}})
 	}
 	for _, f := range fields {
-		if wanted, found := f.differs(&want, &got); wanted != nil {
+		wanted, found := f.differs(&want, &got)
+		if wanted != nil && (!f.optional || found != nil) {
 			diffs = append(diffs, Difference{Link: want.Key(), Field: f.name, Want: wanted, Got: found})
 		}
 	}
@@ -41,7 +42,11 @@ func Diff(want, got Link) []Difference {
 
 // Absent is the difference between a declared link and none at all.
 func Absent(want Link) Difference {
-	return Difference{Link: want.Key(), Field: "link", Want: []string{"a " + string(want.Kind)}}
+	article := "a "
+	if want.Kind == IFB {
+		article = "an "
+	}
+	return Difference{Link: want.Key(), Field: "link", Want: []string{article + want.Kind.String()}}
 }
 
 // Change returns a link that declares just the fields by which got differs

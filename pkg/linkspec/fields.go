@@ -28,6 +28,9 @@ type field struct {
 	take func(dst, src *Link)
 	// undo puts into dst what turns want, once set, back into what got was.
 	undo func(dst *Link, want, got *Link)
+	// optional fields are no difference where the kernel does not tell them: it
+	// has been asked for them, and knows no better.
+	optional bool
 }
 
 // fields holds every field of Link that can be declared, in the order in which
@@ -63,6 +66,22 @@ var fields = []field{
 	scalar("splice", func(l *Link) **string { return &l.Splice }, orNone),
 	scalar("hairpin", func(l *Link) **bool { return &l.Hairpin }, onOff),
 	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
+	scalar("learning", func(l *Link) **bool { return &l.Learning }, onOff),
+	scalar("flood", func(l *Link) **bool { return &l.UnicastFlood }, onOff),
+	scalar("guard", func(l *Link) **bool { return &l.BPDUGuard }, onOff),
+	scalar("root_block", func(l *Link) **bool { return &l.RootBlock }, onOff),
+	ifKnown(scalar("mcast_router", func(l *Link) **bool { return &l.McastRouter }, onOff)),
+	ifKnown(scalar("locked", func(l *Link) **bool { return &l.Locked }, onOff)),
+	{
+		name: "fdb", rule: has, texts: func(l *Link) []string { return macTexts(l.Stations) },
+		take: func(dst, src *Link) { dst.Stations = src.Stations },
+		undo: func(*Link, *Link, *Link) {}, // they go when the port leaves the bridge
+	},
+	{
+		name: "limit", texts: func(l *Link) []string { return l.Shaping.texts() },
+		take: func(dst, src *Link) { dst.Shaping = src.Shaping },
+		undo: func(dst, _, got *Link) { dst.Shaping = got.Shaping },
+	},
 	{
 		name: "inet", rule: has, texts: func(l *Link) []string { return addressTexts(l.Addresses) },
 		take: func(dst, src *Link) { dst.Addresses = src.Addresses },
@@ -90,6 +109,12 @@ func scalar[T any](name string, at func(*Link) **T, text func(T) string) field {
 		take: func(dst, src *Link) { *at(dst) = *at(src) },
 		undo: func(dst, _, got *Link) { *at(dst) = *at(got) },
 	}
+}
+
+// ifKnown makes a field one that not every kernel has.
+func ifKnown(f field) field {
+	f.optional = true
+	return f
 }
 
 // differs compares one field of a declared link with the observed one, and
@@ -146,6 +171,14 @@ func macText(mac net.HardwareAddr) []string {
 		return nil
 	}
 	return []string{mac.String()}
+}
+
+func macTexts(macs []net.HardwareAddr) []string {
+	var texts []string
+	for _, mac := range macs {
+		texts = append(texts, mac.String())
+	}
+	return texts
 }
 
 // addressTexts leaves out addresses that failed duplicate address detection:

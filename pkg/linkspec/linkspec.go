@@ -22,7 +22,16 @@ type Kind string
 const (
 	Tap    Kind = "tap"
 	Bridge Kind = "bridge"
+	IFB    Kind = "ifb" // takes frames aside to be limited
 )
+
+// String is the kind in words; that of a NIC is nothing that the kernel tells.
+func (k Kind) String() string {
+	if k == "" {
+		return "NIC"
+	}
+	return string(k)
+}
 
 // Role says whose a link is, and so what may be done to it.
 type Role int
@@ -41,10 +50,13 @@ const (
 	// Joined links belong to somebody else: they are looked at, and kept from
 	// being changed by a port that joins them.
 	Joined
+	// Lent links are NICs of the host that are ports of a bridge as long as it
+	// has guests: the declared fields are set, and then put back.
+	Lent
 )
 
 func (r Role) String() string {
-	return [...]string{"observed", "owned", "adopted", "shared", "joined"}[r]
+	return [...]string{"observed", "owned", "adopted", "shared", "joined", "lent"}[r]
 }
 
 // NoID is the owner or group of a tap that has none.
@@ -94,8 +106,24 @@ type Link struct {
 	Splice *string
 
 	// Bridge ports only.
-	Hairpin  *bool
-	Isolated *bool
+	Hairpin      *bool
+	Isolated     *bool
+	Learning     *bool // source addresses of received frames are learned
+	UnicastFlood *bool // frames to unknown stations are sent
+	BPDUGuard    *bool // a BPDU disables the port, where the bridge speaks STP
+	RootBlock    *bool // the port does not become the root port
+	McastRouter  *bool // a query makes it a multicast router port; where the kernel has snooping
+	Locked       *bool // only frames from stations bound to it are forwarded; Linux 5.16
+
+	// Stations are MAC addresses that are bound to a port: no frame that comes
+	// in elsewhere moves them. Declared: those that it must have. They go when
+	// it leaves the bridge.
+	Stations []net.HardwareAddr
+
+	// Shaping is observed only where it is asked for (reconcile.Kernel.Shaping);
+	// Shaped hints at it and comes with the link: a token bucket is at its root.
+	Shaping *Shaping
+	Shaped  bool
 
 	Addresses   []Address      // declared: those it must have
 	NoAddresses []netip.Prefix // declared: those it must not have
@@ -158,7 +186,7 @@ func (s State) String() string {
 // String is the link as text: a headline, then a line for each declared field.
 func (l Link) String() string {
 	var b strings.Builder
-	b.WriteString(l.Role.String() + " " + string(l.Kind) + " " + l.Key() + "\n")
+	b.WriteString(l.Role.String() + " " + l.Kind.String() + " " + l.Key() + "\n")
 	if l.Peer != nil {
 		b.WriteString("    peer " + Key(l.Peer.Netns, l.Peer.Name) + "\n")
 	}

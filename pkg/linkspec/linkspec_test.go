@@ -10,7 +10,10 @@ import (
 
 // identity lists the fields of Link that say which link is meant or what to do
 // with it. Every other field is declared and compared.
-var identity = []string{"Role", "Kind", "Name", "Netns", "Peer", "Index", "Guest", "Context"}
+var identity = []string{"Role", "Kind", "Name", "Netns", "Peer", "Index", "Guest", "Context", "Shaped"}
+
+// optional lists the fields that not every kernel tells.
+var optional = []string{"McastRouter", "Locked"}
 
 // filled returns a value of the type of a Link's field that is not its zero.
 func filled(t *testing.T, typ reflect.Type) reflect.Value {
@@ -18,6 +21,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 	switch typ {
 	case reflect.TypeFor[net.HardwareAddr]():
 		return reflect.ValueOf(net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	case reflect.TypeFor[[]net.HardwareAddr]():
+		return reflect.ValueOf([]net.HardwareAddr{{2, 0, 0, 0, 0, 1}})
 	case reflect.TypeFor[[]Address]():
 		return reflect.ValueOf([]Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24")}})
 	case reflect.TypeFor[[]netip.Prefix]():
@@ -30,6 +35,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		return reflect.ValueOf(new(7))
 	case reflect.TypeFor[*uint32]():
 		return reflect.ValueOf(new(uint32(7)))
+	case reflect.TypeFor[*Shaping]():
+		return reflect.ValueOf(&Shaping{Limits: Limits{ToGuest: Limit{Rate: 8e6}}})
 	case reflect.TypeFor[*bool]():
 		return reflect.ValueOf(new(true))
 	}
@@ -56,6 +63,9 @@ func TestEveryFieldHasACaseInDiff(t *testing.T) {
 					got.Addresses = append(got.Addresses, Address{Prefix: p})
 				}
 			}
+			if slices.Contains(optional, f.Name) { // the kernel tells it, and tells another value
+				reflect.ValueOf(&got).Elem().Field(i).Set(reflect.ValueOf(new(false)))
+			}
 			if d := Diff(want, got); len(d) != 1 {
 				t.Fatalf("Diff finds %v, want one difference", d)
 			}
@@ -70,6 +80,17 @@ func TestEveryFieldHasACaseInDiff(t *testing.T) {
 				t.Errorf("an undeclared field is compared: %v", d)
 			}
 		})
+	}
+}
+
+// What a kernel does not have is asked for all the same, and not missed then.
+func TestOptionalFields(t *testing.T) {
+	want := Link{Name: "x", Locked: new(true), McastRouter: new(false)}
+	if change, _ := Change(want, Link{Name: "x"}); change.Locked == nil || change.McastRouter == nil {
+		t.Errorf("Change does not carry the fields: %v", change)
+	}
+	if d := Diff(want, Link{Name: "x"}); len(d) != 0 {
+		t.Errorf("missed where the kernel does not tell them: %v", d)
 	}
 }
 

@@ -42,7 +42,7 @@ func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
 
 func (p *bridgePlan) Observe() []string {
-	keys := append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	keys := slices.Concat([]string{p.conf.Bridge, p.att.PortHandle()}, uplinkOf(p.conf).Observe(), p.devices(), p.candidates())
 	if slices.ContainsFunc(keys, func(key string) bool { return linkspec.SplitKey(key).Netns != "" }) {
 		keys = append(keys, p.att.PortName())
 	}
@@ -130,15 +130,19 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 			"DEL the attachment that holds it (ip link show dev "+tap.Name+" tells), or make another tap for this one",
 			"tap %s is held for another attachment", tap.Name)
 	}
-	if _, _, err := p.links(f, tap, nil); err != nil {
+	if _, _, err = p.links(f, tap, nil); err != nil {
+		return linkspec.State{}, err
+	}
+	uplink, err := p.uplink(f, tap.Key())
+	if err != nil {
 		return linkspec.State{}, err
 	}
 	if away(tap) {
-		return p.claimPort(f, tap)
+		return p.claimPort(f, tap, uplink)
 	}
-	return linkspec.State{Links: []linkspec.Link{{
+	return linkspec.State{Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
-	}}}, nil
+	})}, nil
 }
 
 // Settle returns the state with the delegate's addresses in it.
@@ -174,7 +178,16 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if away(tap) {
 		answer.TapNetns, answer.Port = tap.Netns, p.att.PortName()
 	}
-	state := linkspec.State{Links: append([]linkspec.Link{bridge}, p.members(port, tap.Netns)...), Sysctls: forwarding(guest.gateways)}
+	links := []linkspec.Link{bridge}
+	uplink, err := p.uplink(f, tap.Key())
+	if err != nil {
+		return linkspec.State{}, result.Answer{}, err
+	}
+	if uplink != nil {
+		links = append(links, *uplink)
+	}
+	links = slices.Concat(links, p.shapers(), p.members(port, tap.Netns))
+	state := linkspec.State{Links: links, Sysctls: forwarding(guest.gateways)}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -222,8 +235,11 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 	if err = p.gatewayAddresses(&bridge, found, gateways); err != nil {
 		return bridge, port, err
 	}
-	port, err = p.port(tap, *bridge.MTU)
-	return bridge, port, err
+	if port, err = p.port(tap, *bridge.MTU); err != nil {
+		return bridge, port, err
+	}
+	port.Shaping = p.shaping()
+	return bridge, port, p.checkLimits(f, *port.MTU)
 }
 
 // ours tells whether a bridge was made by this software.
@@ -307,7 +323,10 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	if err != nil {
 		return Needs{}, err
 	}
-	needs := Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	if err := limits(conf.Bandwidth).Check(conf.MTU); err != nil {
+		return Needs{}, err
+	}
+	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

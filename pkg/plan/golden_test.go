@@ -39,6 +39,7 @@ func (nobody) Group(string) (uint32, error) { return 100, nil }
 // leases are what an IPAM plugin would answer for a conflist.
 var leases = map[string]string{
 	"host-internal": `{"ips":[{"address":"10.88.0.2/16","gateway":"10.88.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
+	"host-limited":  `{"ips":[{"address":"10.91.0.2/16","gateway":"10.91.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
 	"host-services": `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
 	"dual-stack":    `{"ips":[{"address":"10.89.0.2/16","gateway":"10.89.0.1"},{"address":"fd00:89::2/64","gateway":"fd00:89::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"host-nat":      `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"},{"address":"fd00:90::2/64","gateway":"fd00:90::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
@@ -137,7 +138,7 @@ func planConflist(t *testing.T, file, lease string) string {
 	return out.String()
 }
 
-// hostOf is a host with the bridges that the plugins only join.
+// hostOf is a host with the bridges that the plugins only join, and the uplinks.
 func hostOf(plugins []conf) Facts {
 	facts := Facts{}
 	for _, conf := range plugins {
@@ -145,8 +146,16 @@ func hostOf(plugins []conf) Facts {
 			name := conf.text("bridge")
 			facts[name] = linkspec.Link{Kind: linkspec.Bridge, Name: name, MTU: new(1500), Up: new(true), Alias: new("")}
 		}
+		if name := conf.text("uplink"); name != "" {
+			facts[name] = nicOf(name)
+		}
 	}
 	return facts
+}
+
+// nicOf is a NIC of the host that nobody uses.
+func nicOf(name string) linkspec.Link {
+	return linkspec.Link{Name: name, MTU: new(1500), Up: new(false), Alias: new(""), Master: new(""), MAC: net.HardwareAddr{2, 0, 0, 0, 0xee, 1}}
 }
 
 // observe plays the kernel: what was declared is what there is.

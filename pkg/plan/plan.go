@@ -62,16 +62,18 @@ type Removal struct {
 	Bridge   string
 	Delegate *Delegate
 	// Masquerades are what may be masqueraded for the attachment, one for each
-	// backend that may have been used; Joined is the bridge whose ports rely on it.
+	// backend that may have been used; Joined is the bridge whose ports rely on it, and on an
+	// uplink.
 	Masquerades []linkspec.Masquerade
 	Joined      string
 }
 
 // Needs is what an ADD would need of the host.
 type Needs struct {
-	Tun       bool   // to make taps
-	Bridge    string // whose ports are not used up; "" for none
-	MustExist bool   // the bridge belongs to somebody else
+	Tun       bool    // to make taps
+	Bridge    string  // whose ports are not used up; "" for none
+	MustExist bool    // the bridge belongs to somebody else
+	Uplink    *Uplink // nil for none
 	Delegate  *Delegate
 	// Masquerade is by what to masquerade; "" for not at all.
 	Masquerade linkspec.NATBackend

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -39,10 +40,11 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		AltNames: []string{p.att.PortHandle()},
 		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
-		MTU: p.promisedMTU(f, nic.Name),
+		MTU: p.promisedMTU(f, nic.Name), Shaping: p.shaping(),
 	}
 	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
-	state := linkspec.State{Links: append([]linkspec.Link{bridge}, p.members(port, netns)...), Sysctls: forwarding(gateways)}
+	links := slices.Concat([]linkspec.Link{bridge}, p.promisedUplink(), p.shapers(), p.members(port, netns))
+	state := linkspec.State{Links: links, Sysctls: forwarding(gateways)}
 	if state.Masquerade, err = p.masquerade(p.promisedIPs(index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
 	}

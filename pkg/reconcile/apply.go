@@ -109,15 +109,22 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		draft, got, err = r.create(want)
 	case linkspec.Shared:
 		draft, got, err = r.ensure(want)
+	case linkspec.Lent:
+		got, err = lendable(r.k, want.Name)
 	default:
-		got, err = r.k.LinkIn(want.Netns, want.Name)
+		got, err = look(r.k, want)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Key(), err)
 	}
 	r.before(func() error {
-		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
+		return r.steady(linkspec.Link{Role: want.Role, Kind: want.Kind, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
 	})
+	if len(want.Stations) > 0 { // to bind what another port has takes it away from there
+		if err = r.stations(want, got); err != nil {
+			return nil, err
+		}
+	}
 	if err = r.set(want, got); err != nil {
 		return nil, err
 	}
@@ -128,7 +135,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 // that nobody gave a MAC address or an MTU takes its ports'. From then on it
 // has its own.
 func (r *Receipt) steady(want linkspec.Link) error {
-	if want.Role != linkspec.Shared && want.Role != linkspec.Joined {
+	if want.Kind != linkspec.Bridge || want.Role != linkspec.Shared && want.Role != linkspec.Joined {
 		return nil
 	}
 	got, err := r.k.LinkIn(want.Netns, want.Name)
@@ -170,7 +177,7 @@ func taken(want linkspec.Link, err error) error {
 		details += "; the other name that was to be made is " + linkspec.Key(want.Peer.Netns, want.Peer.Name)
 	case want.Netns != "":
 		details = "give this guest another name with CNI_ARGS TAP_NAME, or another CNI_IFNAME; or remove the device from that namespace"
-	default:
+	case want.Kind == linkspec.Tap:
 		details += "; else give this guest another name with CNI_ARGS TAP_NAME"
 	}
 	return cnierr.New(cnierr.Exists, details, "create: a device of that name exists already: %w", err)
@@ -241,6 +248,8 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	case linkspec.Shared:
 		undo := linkspec.Undo(want, got)
 		r.before(func() error { return r.restoreShared(got, undo) })
+	case linkspec.Lent:
+		return r.lend(want, got, change)
 	case linkspec.Owned, linkspec.Observed: // goes with its draft
 	}
 	if err := r.k.Set(got, change); err != nil {
@@ -318,7 +327,7 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 	var diffs []linkspec.Difference
 	observed := map[string]linkspec.Link{}
 	for _, want := range s.Links {
-		got, err := k.LinkIn(want.Netns, want.Name)
+		got, err := look(k, want)
 		if errors.Is(err, fs.ErrNotExist) {
 			diffs = append(diffs, linkspec.Absent(want))
 			continue

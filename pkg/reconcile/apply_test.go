@@ -181,6 +181,14 @@ var hosts = []struct {
 		},
 	},
 	{
+		"limits", func(*testing.T) linkspec.State { return limited(vm1) },
+		func(t *testing.T) *fake.Kernel {
+			k := fake.New()
+			apply(t, k, tapState(vm1), claimState(vm1))
+			return k
+		},
+	},
+	{
 		"our bridge with another port", func(*testing.T) linkspec.State { return bridgeState(vm1, true) },
 		func(t *testing.T) *fake.Kernel {
 			k := fake.New()
@@ -373,7 +381,7 @@ func TestMACThatIsTaken(t *testing.T) {
 			k.Bind("br0", net.HardwareAddr{2, 0xcc, 0, 0, 0, 1}, vm2.TapName())
 		}, vm2.TapName()},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		for _, bound := range [][]net.HardwareAddr{nil, {c.guest}} {
 			k := fake.New()
 			attach(t, k, vm2)
 			c.prep(k)
@@ -382,16 +390,16 @@ func TestMACThatIsTaken(t *testing.T) {
 			apply(t, k, tap, claimState(vm1))
 			before := links(k)
 			s := bridgeState(vm1, true)
-			s.Links[1].Guest = c.guest
+			s.Links[1].Guest, s.Links[1].Stations = c.guest, bound
 			_, err := reconcile.Apply(t.Context(), k, s)
 			wantCode(t, err, cnierr.Config)
 			if !strings.Contains(fmt.Sprint(err), "is taken on bridge br0, by "+c.by) {
-				t.Errorf("error is %v", err)
+				t.Errorf("%s: error is %v", c.name, err)
 			}
 			if after := links(k); after != before {
-				t.Errorf("left\n%s\nwhere there was\n%s", after, before)
+				t.Errorf("%s: left\n%s\nwhere there was\n%s", c.name, after, before)
 			}
-		})
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ package reconcile
 import (
 	"context"
 	"net"
+	"net/netip"
 
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -36,22 +37,28 @@ type Kernel interface {
 	// Ports returns the ports of the bridge, filled in as by Links.
 	Ports(bridge string) ([]linkspec.Link, error)
 
+	// Routes returns where packets are routed to through the link, by other
+	// routes than those that every link has: to its own addresses, to link-local
+	// and multicast ones of IPv6. A default route is 0.0.0.0/0 or ::/0.
+	Routes(name string) ([]netip.Prefix, error)
+
 	// Create makes a link of that kind and name, down, with the fields that can
 	// only be given at creation: for a tap owner, group and multiQueue. A tap
 	// that is not kept dies with the process. A bridge gets a MAC address of its
-	// own that no port changes, and the alias that it declares, from its first
-	// moment on: one without it would be nobody's if the process ended there. The
-	// same holds for a veth, of which the other end, down as well, is made at its
+	// own that no port changes, and like an ifb device and a veth the alias that it
+	// declares, from its first moment on: one without it would be nobody's if the
+	// process ended there. The other end of a veth, down as well, is made at its
 	// Peer's place. It is deleted with that end, and with its namespace.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
 	// in which no frame passes before the port is as declared: names, IPv6,
-	// attributes and bridge first, then port flags, then addresses, then splice, up.
-	// An
+	// attributes and bridge first, then port flags, then limits, in place of those
+	// that the port had, then addresses, then splice, up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
-	// is set anew. Down, where declared, comes first of all.
+	// is set anew. Down, where declared, comes first of all. A station that
+	// another port or the bridge has as its own is fs.ErrExist.
 	Set(l, change linkspec.Link) error
 
 	// Delete deletes observed links. A link that is gone already is no error.
@@ -69,6 +76,11 @@ type Kernel interface {
 	SetSysctl(key, value string) error
 
 	NAT
+
+	// Shaping returns what limits the bandwidth of the port in the way in which Set
+	// does it, by way of of's devices. A direction of which any part is missing or
+	// was changed has no limit.
+	Shaping(port linkspec.Link, of linkspec.Shaping) (linkspec.Shaping, error)
 
 	// Lock keeps other processes of this software from changing what attachments
 	// share, until unlock is called or the process ends, however it ends.

@@ -29,7 +29,7 @@ var backends = []linkspec.NATBackend{linkspec.NFTables, linkspec.IPTables}
 func leave(t *testing.T, k reconcile.Kernel, a attachment.Attachment, backend linkspec.NATBackend) {
 	t.Helper()
 	if err := errors.Join(
-		reconcile.Disconnect(k, a),
+		reconcile.Disconnect(k, a, nil),
 		reconcile.ReleaseMasquerade(t.Context(), k, *masked(a, backend).Masquerade, "br0"),
 		reconcile.Forget(k, a), reconcile.Remove(k, a), reconcile.ReleaseBridge(t.Context(), k, "br0"),
 	); err != nil {

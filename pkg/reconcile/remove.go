@@ -73,8 +73,9 @@ func Remove(k Kernel, a attachment.Attachment, names ...string) error {
 
 // Disconnect takes a held port off its bridge and sets it down, so that its
 // guest hears and says nothing more. That there is none is no error. The handle
-// stays: as long as it is there, the attachment's addresses are not free.
-func Disconnect(k Kernel, a attachment.Attachment, names ...string) error {
+// stays: as long as it is there, the attachment's addresses are not free. Devices
+// are the attachment's, which the port is limited by.
+func Disconnect(k Kernel, a attachment.Attachment, devices []linkspec.Link, names ...string) error {
 	l, err := Held(k, a, names...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -82,11 +83,15 @@ func Disconnect(k Kernel, a attachment.Attachment, names ...string) error {
 	if err != nil {
 		return err
 	}
-	return disconnect(k, l)
+	return disconnect(k, l, len(devices) > 0 || limited(l))
 }
 
-func disconnect(k Kernel, l linkspec.Link) error {
-	err := k.Set(l, linkspec.Link{Master: new(""), Up: new(false)})
+func disconnect(k Kernel, l linkspec.Link, limited bool) error {
+	change := linkspec.Link{Master: new(""), Up: new(false)}
+	if limited {
+		change.Shaping = &linkspec.Shaping{}
+	}
+	err := k.Set(l, change)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("disconnect %s: %w", l.Name, err)
 	}
@@ -173,6 +178,8 @@ type Stale struct {
 	Known      bool
 	// Own is true for a tap or port that this software made.
 	Own bool
+	// Device is true for an ifb device that limits a guest.
+	Device bool
 }
 
 // StaleTaps returns the taps that this software made for other attachments of
@@ -185,10 +192,11 @@ func StaleTaps(k Kernel, network string, valid []attachment.Attachment) ([]Stale
 }
 
 // StalePorts returns the ports that the bridge plugin holds for other
-// attachments of the network than the valid ones.
+// attachments of the network than the valid ones, and the ifb devices that it made
+// for them.
 func StalePorts(k Kernel, network string, valid []attachment.Attachment) ([]Stale, error) {
 	return sweep(k, network, valid, func(s Stale) bool {
-		return attachment.HasPortHandle(s.Link.AltNames) || s.Own && s.Link.Kind == linkspec.Veth
+		return s.Device || attachment.HasPortHandle(s.Link.AltNames) || s.Own && s.Link.Kind == linkspec.Veth
 	})
 }
 
@@ -204,6 +212,9 @@ func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stal
 	var stale []Stale
 	for _, l := range links {
 		s, ours := claim(l, network)
+		if s.Device && slices.ContainsFunc(valid, func(a attachment.Attachment) bool { tag, _ := tagOf(l); return tag.Names(a) }) {
+			continue
+		}
 		if !ours || slices.ContainsFunc(l.AltNames, func(name string) bool { return keep[name] }) {
 			continue
 		}
@@ -220,6 +231,9 @@ func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stal
 // claim tells whether the link is held for an attachment of the network, and
 // for which.
 func claim(l linkspec.Link, network string) (s Stale, ours bool) {
+	if l.Kind == linkspec.IFB {
+		return claimDevice(l, network)
+	}
 	s.Link = l
 	for _, name := range l.AltNames {
 		if strings.HasPrefix(name, attachment.TapHandlePrefix(network)) && l.Kind == linkspec.Tap {
@@ -254,7 +268,7 @@ func DeleteStale(k Kernel, stale []Stale) error {
 }
 
 // DisconnectStale takes a stale port off its bridge.
-func DisconnectStale(k Kernel, s Stale) error { return disconnect(k, s.Link) }
+func DisconnectStale(k Kernel, s Stale) error { return disconnect(k, s.Link, limited(s.Link)) }
 
 // ForgetStale takes the bridge plugin's handles of the network off a port that
 // somebody else made and will remove.

@@ -62,11 +62,11 @@ func mustLinks(t *testing.T, k *fake.Kernel) []linkspec.Link {
 
 func TestDisconnectAndForget(t *testing.T) {
 	k := fake.New()
-	if err := errors.Join(reconcile.Disconnect(k, vm1), reconcile.Forget(k, vm1)); err != nil {
+	if err := errors.Join(reconcile.Disconnect(k, vm1, nil), reconcile.Forget(k, vm1)); err != nil {
 		t.Fatalf("with nothing there: %v", err)
 	}
 	attach(t, k, vm1)
-	if err := reconcile.Disconnect(k, vm1); err != nil {
+	if err := reconcile.Disconnect(k, vm1, nil); err != nil {
 		t.Fatal(err)
 	}
 	l, _ := k.Link(vm1.TapName())
@@ -89,7 +89,7 @@ func TestDisconnectAndForget(t *testing.T) {
 	if err := k.Set(l, linkspec.Link{Master: new("br9"), NoAltNames: []string{vm1.PortHandle()}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := reconcile.Disconnect(k, vm1); err != nil {
+	if err := reconcile.Disconnect(k, vm1, nil); err != nil {
 		t.Fatal(err)
 	}
 	if l, _ = k.Link(vm1.TapName()); *l.Master != "" {

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
 // bucketHandle marks the queueing disciplines that are ours ("mv", for tc 6d76:).
 const bucketHandle = 0x6d76 << 16
 
 // setBucket makes the token bucket the root of the link, or changes it.
-func setBucket(link int, b bucket) error {
+func setBucket(link int, b linkspec.Bucket) error {
 	q, err := readQdisc(link, netlink.HANDLE_ROOT)
 	if err != nil {
 		return err
@@ -34,9 +35,9 @@ func setBucket(link int, b bucket) error {
 	}
 	err = set(&netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link, Handle: bucketHandle, Parent: netlink.HANDLE_ROOT},
-		Rate:       b.rate,
-		Buffer:     b.depth,
-		Limit:      b.queue,
+		Rate:       b.Rate,
+		Buffer:     b.Depth,
+		Limit:      b.Queue,
 	})
 	return explain(err, "set token bucket of link %d", link)
 }
@@ -63,7 +64,7 @@ func observeBucket(link int) (Limit, error) {
 	if !ok {
 		return Limit{}, nil
 	}
-	return b.limit(), nil
+	return b.Limit(), nil
 }
 
 // qdisc is a queueing discipline; the zero value is none, or one that the
@@ -114,29 +115,29 @@ func readQdisc(link int, parent uint32) (qdisc, error) {
 }
 
 // bucket reads a token bucket of ours, and reports whether it is one.
-func (q qdisc) bucket() (bucket, bool) {
+func (q qdisc) bucket() (linkspec.Bucket, bool) {
 	if q.kind != "tbf" || q.handle != bucketHandle || q.stretch {
-		return bucket{}, false
+		return linkspec.Bucket{}, false
 	}
 	attributes, err := nl.ParseRouteAttr(q.options)
 	if err != nil {
-		return bucket{}, false
+		return linkspec.Bucket{}, false
 	}
-	var b bucket
+	var b linkspec.Bucket
 	for _, a := range attributes {
 		switch {
 		case a.Attr.Type == nl.TCA_TBF_PARMS && len(a.Value) >= nl.SizeofTcTbfQopt:
 			o := nl.DeserializeTcTbfQopt(a.Value)
 			if o.Peakrate.Rate != 0 || o.Rate.Overhead != 0 || o.Rate.Mpu != 0 {
-				return bucket{}, false
+				return linkspec.Bucket{}, false
 			}
-			b.depth, b.queue = o.Buffer, o.Limit
-			b.rate = max(b.rate, uint64(o.Rate.Rate)) // the largest number stands for "see below"
+			b.Depth, b.Queue = o.Buffer, o.Limit
+			b.Rate = max(b.Rate, uint64(o.Rate.Rate)) // the largest number stands for "see below"
 		case a.Attr.Type == nl.TCA_TBF_RATE64 && len(a.Value) >= 8:
-			b.rate = binary.NativeEndian.Uint64(a.Value)
+			b.Rate = binary.NativeEndian.Uint64(a.Value)
 		}
 	}
-	return b, b.rate > 0
+	return b, b.Rate > 0
 }
 
 // explain wraps what the kernel said, and says what to do where that is known.

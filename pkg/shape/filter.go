@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
 // hook is the place of a filter at a port.
@@ -50,7 +51,7 @@ type filter struct {
 
 // filters returns what limits those frames that are to be limited, in the order
 // in which they are asked.
-func (l Limits) filters(device int) []filter {
+func filters(l Limits, device int) []filter {
 	rest := filter{class: classRest, protocol: unix.ETH_P_ALL, device: device}
 	if len(l.ShapedSubnets) > 0 {
 		return subnetFilters(l.ShapedSubnets, device)
@@ -80,7 +81,7 @@ func guess(found []filter) Limits {
 		}
 		all = all || f.class == classRest
 	}
-	subnets = canonicalSubnets(subnets)
+	subnets = linkspec.CanonicalSubnets(subnets)
 	if all {
 		return Limits{UnshapedSubnets: subnets}
 	}

@@ -190,9 +190,9 @@ func TestObserveSeesTampering(t *testing.T) {
 	}{
 		{"bucket to the guest removed", plain, "tc qdisc del dev port root"},
 		{"bucket from the guest removed", plain, "tc qdisc del dev ifb-from root"},
-		{"rate changed", plain, "tc qdisc change dev port root" + ours + "tbf rate 9mbit burst 25234 limit 56777"},
-		{"burst changed", plain, "tc qdisc change dev ifb-from root" + ours + "tbf rate 10093336bit burst 30000 limit 56777"},
-		{"queue changed", plain, "tc qdisc change dev port root" + ours + "tbf rate 10093336bit burst 25234 limit 100000"},
+		{"rate changed", plain, "tc qdisc change dev port root" + ours + "tbf rate 9mbit burst 25925 limit 58331"},
+		{"burst changed", plain, "tc qdisc change dev ifb-from root" + ours + "tbf rate 10369864bit burst 30000 limit 58331"},
+		{"queue changed", plain, "tc qdisc change dev port root" + ours + "tbf rate 10369864bit burst 25925 limit 100000"},
 		{"another discipline", plain, "tc qdisc replace dev port root handle 1: htb"},
 		{"hooks removed", plain, "tc qdisc del dev port clsact"},
 		{"redirect removed", plain, "tc filter del dev port ingress pref 50002"},

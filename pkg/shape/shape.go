@@ -8,7 +8,7 @@
 // When only some subnets are limited, or all but some, then frames to the guest
 // go through an ifb device of their own as well, from the clsact egress. Frames
 // come back from an ifb device to where they were taken away, so the bridge sees
-// them on their port. Why it is done like this, docs/bandwidth-notes.md says.
+// them on their port. Why it is done like this, docs/bandwidth.md says.
 //
 // Everything that Apply makes can be read back with Observe, and nothing else is
 // touched: the buckets have a handle, the filters priorities of their own, which
@@ -23,34 +23,26 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// Limits are those of one port. The zero value limits nothing.
-type Limits struct {
-	ToGuest, FromGuest Limit
+// Limits are what a port is limited to.
+type Limits = linkspec.Limits
 
-	// At most one of the lists may have members: then only frames whose other
-	// end (source to the guest, destination from it) is in ShapedSubnets are
-	// limited, or only those whose other end is not in UnshapedSubnets. ARP,
-	// everything else that is not IP, and frames with a VLAN tag are in no subnet.
-	ShapedSubnets, UnshapedSubnets []netip.Prefix
+// Limit is that of one direction.
+type Limit = linkspec.Limit
+
+// Kernel hands the package to pkg/kernel, where a plugin needs it.
+type Kernel struct{}
+
+// Limit is Apply.
+func (Kernel) Limit(port, toGuest, fromGuest int, l Limits) error {
+	return Apply(Port{Index: port, ToGuest: toGuest, FromGuest: fromGuest}, l)
 }
 
-// Limit is that of one direction. All of it counts as the kernel does: a frame
-// from its Ethernet header on, and a GSO frame as the frames that it stands for.
-type Limit struct {
-	// Rate is in bits a second; 0 is no limit. Full frames at an MTU of 1500
-	// carry this rate in IP packets: their Ethernet headers come on top.
-	Rate uint64
-
-	// Burst is how many bits may pass at once after a pause; 0 is 20 ms at that
-	// rate, ten frames at least.
-	Burst uint64
-
-	// Queue is how many bits may wait; 0 is 25 ms at that rate, and room for one
-	// GSO frame or, where that is less, for the burst.
-	Queue uint64
+// Limits is Observe.
+func (Kernel) Limits(port, toGuest, fromGuest int) (Limits, error) {
+	return Observe(Port{Index: port, ToGuest: toGuest, FromGuest: fromGuest})
 }
 
 // Port is a bridge port, and the ifb devices that its limits need, by their
@@ -60,95 +52,40 @@ type Port struct {
 	ToGuest, FromGuest int
 }
 
-// Devices tells for which directions the limits need an ifb device.
-func (l Limits) Devices() (toGuest, fromGuest bool) {
-	return l.ToGuest.Rate > 0 && l.selective(), l.FromGuest.Rate > 0
-}
-
-// selective tells whether some frames are not limited.
-func (l Limits) selective() bool { return len(l.ShapedSubnets)+len(l.UnshapedSubnets) > 0 }
-
-// Canonical returns the limits as Observe reports them once they are applied:
-// whole bytes, a burst that the kernel's clock can measure (never less than was
-// asked for, except that it keeps no more than 4.29 seconds), a queue, and
-// subnets that are masked, sorted and there once.
-func (l Limits) Canonical() Limits {
-	c := Limits{ToGuest: l.ToGuest.canonical(), FromGuest: l.FromGuest.canonical()}
-	if c.ToGuest.Rate > 0 || c.FromGuest.Rate > 0 {
-		c.ShapedSubnets = canonicalSubnets(l.ShapedSubnets)
-		c.UnshapedSubnets = canonicalSubnets(l.UnshapedSubnets)
-	}
-	return c
-}
-
-func canonicalSubnets(subnets []netip.Prefix) []netip.Prefix {
-	var c []netip.Prefix
-	for _, s := range subnets {
-		c = append(c, s.Masked())
-	}
-	slices.SortFunc(c, netip.Prefix.Compare)
-	return slices.Compact(c)
-}
-
-// Equal tells whether two limits are the same, member by member.
-func (l Limits) Equal(other Limits) bool {
-	return l.ToGuest == other.ToGuest && l.FromGuest == other.FromGuest &&
-		slices.Equal(l.ShapedSubnets, other.ShapedSubnets) && slices.Equal(l.UnshapedSubnets, other.UnshapedSubnets)
-}
-
-// Check returns a cnierr.Config error if the limits make no sense, or would let
-// no full frame pass, on a port of that MTU.
-func (l Limits) Check(mtu int) error {
-	if len(l.ShapedSubnets) > 0 && len(l.UnshapedSubnets) > 0 {
-		return cnierr.New(cnierr.Config, "keep the list of the subnets to limit or that of those to leave alone, and remove the other",
-			"shapedSubnets and unshapedSubnets exclude each other")
-	}
-	for _, s := range slices.Concat(l.ShapedSubnets, l.UnshapedSubnets) {
-		if !s.IsValid() || s.Addr().Is4In6() {
-			return cnierr.New(cnierr.Config, "write subnets like 10.0.0.0/8 or fd00::/8", "%v is no subnet to limit the bandwidth of", s)
-		}
-	}
-	// The names of the keys are seen from the guest: ingress is what it receives.
-	if err := l.ToGuest.check("ingress", mtu); err != nil {
-		return err
-	}
-	return l.FromGuest.check("egress", mtu)
-}
-
 // Apply brings the limits about, whatever limits of this package the port had;
 // limits that are in place stay as they are. The devices that they need must be
 // there and up. After an error the port may be limited in part: Remove clears it.
 func Apply(p Port, l Limits) error {
 	l = l.Canonical()
-	if err := l.applyToGuest(p); err != nil {
+	if err := applyToGuest(p, l); err != nil {
 		return err
 	}
 	if l.FromGuest.Rate == 0 {
 		return setFilters(p.Index, ingress, nil)
 	}
-	if err := setBucket(p.FromGuest, l.FromGuest.bucket()); err != nil {
+	if err := setBucket(p.FromGuest, l.FromGuest.Bucket()); err != nil {
 		return err
 	}
-	return setFilters(p.Index, ingress, l.filters(p.FromGuest))
+	return setFilters(p.Index, ingress, filters(l, p.FromGuest))
 }
 
-func (l Limits) applyToGuest(p Port) error {
+func applyToGuest(p Port, l Limits) error {
 	switch {
 	case l.ToGuest.Rate == 0:
 		if err := removeBucket(p.Index); err != nil {
 			return err
 		}
 		return setFilters(p.Index, egress, nil)
-	case l.selective():
+	case l.Selective():
 		if err := removeBucket(p.Index); err != nil {
 			return err
 		}
-		if err := setBucket(p.ToGuest, l.ToGuest.bucket()); err != nil {
+		if err := setBucket(p.ToGuest, l.ToGuest.Bucket()); err != nil {
 			return err
 		}
-		return setFilters(p.Index, egress, l.filters(p.ToGuest))
+		return setFilters(p.Index, egress, filters(l, p.ToGuest))
 	default:
-		if err := setBucket(p.Index, l.ToGuest.bucket()); err != nil {
+		if err := setBucket(p.Index, l.ToGuest.Bucket()); err != nil {
 			return err
 		}
 		return setFilters(p.Index, egress, nil)
@@ -200,7 +137,7 @@ func observe(port int, h hook, device int) (direction, error) {
 		return d, err
 	}
 	l := guess(found)
-	if device == 0 || !sameFilters(found, l.filters(device)) {
+	if device == 0 || !sameFilters(found, filters(l, device)) {
 		return d, nil
 	}
 	d.shaped, d.unshaped = l.ShapedSubnets, l.UnshapedSubnets

@@ -31,12 +31,13 @@ func (c *call) del(ctx context.Context) error {
 // that is free already, and gives up its handle last, so that GC finds what a
 // killed DEL left.
 func (c *call) detach(ctx context.Context, r plan.Removal) error {
-	errs := []error{reconcile.Disconnect(c.k, r.Attachment, r.Names...)}
+	devices, err := reconcile.Devices(c.k, r.Attachment)
+	errs := []error{err, reconcile.Disconnect(c.k, r.Attachment, devices, r.Names...)}
 	var freed error
 	if d := c.delegate(r.Delegate); d != nil {
 		freed = d.del(ctx)
 	}
-	errs = append(errs, c.unmasquerade(ctx, r, r.Attachment.ContainerID))
+	errs = append(errs, c.unmasquerade(ctx, r, r.Attachment.ContainerID), reconcile.DeleteDevices(c.k, devices))
 	if freed == nil {
 		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
 	} else {
@@ -44,7 +45,7 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		errs = append(errs, freed, reconcile.RemovePort(c.k, r.Attachment),
 			reconcile.RemoveIn(c.k, r.Netns, r.Attachment, r.Names...))
 	}
-	errs = append(errs, c.releaseBridge(ctx, r.Bridge))
+	errs = append(errs, reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge))
 	return errors.Join(errs...)
 }
 
@@ -86,7 +87,7 @@ func (c *call) gc(ctx context.Context) error {
 		}
 		return reconcile.DeleteStale(c.k, stale)
 	}
-	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), c.releaseBridge(ctx, r.Bridge)}
+	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge)}
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}
@@ -126,6 +127,10 @@ func (c *call) sweepPorts(ctx context.Context, r plan.Removal, valid []attachmen
 	var errs []error
 	var free []reconcile.Stale
 	for _, s := range stale {
+		if s.Device { // ports may still lead there: they are off their bridges
+			free = append(free, s)
+			continue
+		}
 		if err := c.freePort(ctx, r, s); err != nil {
 			errs = append(errs, err)
 			continue

@@ -41,6 +41,8 @@ type Plugin struct {
 	NAT kernel.NAT
 	// Splicer is nil for a plugin that never joins a tap in another namespace.
 	Splicer kernel.Splicer
+	// Shaper is nil for a plugin that never limits bandwidth.
+	Shaper kernel.Shaper
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -84,7 +86,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithSplicer(p.Splicer))
+		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithShaper(p.Shaper), kernel.WithSplicer(p.Splicer))
 		if err != nil {
 			return carry(err)
 		}

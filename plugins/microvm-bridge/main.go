@@ -8,12 +8,13 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
 	"github.com/microvm-cni/microvm-cni/pkg/nat"
 	"github.com/microvm-cni/microvm-cni/pkg/plan"
+	"github.com/microvm-cni/microvm-cni/pkg/shape"
 	"github.com/microvm-cni/microvm-cni/pkg/verbs"
 )
 
 func main() {
 	os.Exit(verbs.Main(verbs.Plugin{
 		Name: "microvm-bridge", Plan: plan.Bridge, Removal: plan.BridgeRemoval, Needs: plan.BridgeNeeds,
-		NAT: nat.New(), Splicer: splice.Splicer{},
+		NAT: nat.New(), Shaper: shape.Kernel{}, Splicer: splice.Splicer{},
 	}))
 }

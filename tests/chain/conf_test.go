@@ -48,6 +48,9 @@ func TestShippedConflists(t *testing.T) {
 			if strings.Contains(string(list.Bytes), `"existing"`) {
 				h.bridge("br0", "")
 			}
+			if strings.Contains(string(list.Bytes), `"uplink"`) {
+				h.nic("eth1")
+			}
 			tool := func(args ...string) (string, error) {
 				return h.cnitool(folder, append([]string{args[0], list.Name}, args[1:]...)...)
 			}

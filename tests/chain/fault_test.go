@@ -9,13 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stride is how many N a test goes on after each one that it tries, unless the
-// environment asks for every single one.
-func stride(sample int) int {
-	if os.Getenv("MICROVM_CNI_FAULTS") == "all" {
+// stride is how many N a test goes on after each one that it tries. The
+// environment may ask for every single one, or for the Nth part of the usual.
+func stride(t *testing.T, sample int) int {
+	t.Helper()
+	switch faults := os.Getenv("MICROVM_CNI_FAULTS"); faults {
+	case "":
+		return sample
+	case "all":
 		return 1
+	default:
+		return sample * max(1, number(t, faults))
 	}
-	return sample
 }
 
 // walk is a VM on its way through the chain by hand: one call of one plugin
@@ -98,17 +103,27 @@ func TestKilledWhileMasquerading(t *testing.T) {
 	}
 }
 
+// The same with limits that need both devices.
+func TestKilledWhileLimiting(t *testing.T) {
+	for _, verb := range []string{"ADD", "DEL", "GC"} {
+		t.Run(verb, func(t *testing.T) {
+			h := newHost(t)
+			(&walk{n: h.pair(limitAll), v: h.vm("vm1"), plugin: "microvm-bridge", verb: verb}).kills(t, 4)
+		})
+	}
+}
+
 // kills runs into one kill after the other.
 func (w *walk) kills(t *testing.T, sample int) {
 	t.Helper()
-	last := 0
-	for n := 1; ; n += stride(sample) {
+	step, last := stride(t, sample), 0
+	for n := 1; ; n += step {
 		if w.killed(t, n); !w.met {
 			break
 		}
 		last = n
 	}
-	if last < 10 {
+	if last == 0 || last+step <= 10 {
 		t.Errorf("the last call was number %d: something is wrong with the tracer", last)
 	}
 }
@@ -169,6 +184,7 @@ func (w *walk) killed(t *testing.T, n int) {
 // empty fails the test if something is left, and takes it away for the next try.
 func (w *walk) empty(t *testing.T, after string) {
 	t.Helper()
+	w.released(t, after)
 	h := w.n.h
 	made, leases := h.made(), h.leases(w.n.name)
 	for _, l := range h.inside() {
@@ -223,14 +239,17 @@ func failingSystemCalls(t *testing.T, away bool) {
 			t.Run(plugin+" "+f.name, func(t *testing.T) {
 				h := newHost(t)
 				w := &walk{n: h.pair(nil), v: h.vm("vm1"), plugin: plugin, verb: "ADD", away: away}
-				if away {
+				switch {
+				case away:
 					w.n = h.away(nil)
+				case plugin == "microvm-bridge":
+					w.n = h.pair(limitAll)
 				}
 				w.fault = fault{calls: map[uint64]bool{}, errno: f.errno}
 				for _, nr := range f.calls {
 					w.fault.calls[nr] = true
 				}
-				for w.met, w.fault.n = true, 1; w.met; w.fault.n += stride(3) {
+				for w.met, w.fault.n = true, 1; w.met; w.fault.n += stride(t, 3) {
 					w.failing(t)
 				}
 			})

@@ -16,15 +16,15 @@ import (
 
 const vnetHeader = 10 // bytes before each frame of a tap (struct virtio_net_hdr)
 
-// wire is a guest's NIC: the tap, as its VMM has it.
-type wire struct {
+// vmmSide is a guest's NIC: the tap, as its VMM has it.
+type vmmSide struct {
 	t   *testing.T
 	fd  *os.File
 	mac net.HardwareAddr
 }
 
-// plug opens the tap of a guest where it is.
-func (h *host) plug(v vm, r *types100.Result) *wire {
+// plugIn opens the tap of a guest where it is.
+func (h *host) plugIn(v vm, r *types100.Result) *vmmSide {
 	h.t.Helper()
 	name, netns := v.tapOf(r), h.Path()
 	for _, in := range r.Interfaces {
@@ -32,7 +32,7 @@ func (h *host) plug(v vm, r *types100.Result) *wire {
 			netns = v.netns
 		}
 	}
-	w := &wire{t: h.t, fd: h.openIn(netns, name)}
+	w := &vmmSide{t: h.t, fd: h.openIn(netns, name)}
 	for _, in := range r.Interfaces {
 		if in.Sandbox == v.id {
 			w.mac, _ = net.ParseMAC(in.Mac)
@@ -48,7 +48,7 @@ func frame(to, from net.HardwareAddr, ethertype uint16, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(f, ethertype), payload...)
 }
 
-func (w *wire) send(f []byte) {
+func (w *vmmSide) send(f []byte) {
 	w.t.Helper()
 	if _, err := w.fd.Write(append(make([]byte, vnetHeader), f...)); err != nil {
 		w.t.Fatalf("guest %s sends: %v", w.mac, err)
@@ -56,7 +56,7 @@ func (w *wire) send(f []byte) {
 }
 
 // receive returns the first frame that is wanted, nil if none comes in time.
-func (w *wire) receive(patience time.Duration, wanted func(f []byte) bool) []byte {
+func (w *vmmSide) receive(patience time.Duration, wanted func(f []byte) bool) []byte {
 	w.t.Helper()
 	if err := w.fd.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		w.t.Fatal(err)
@@ -78,7 +78,7 @@ func (w *wire) receive(patience time.Duration, wanted func(f []byte) bool) []byt
 
 // asks makes the guest ask who has an address, and tells who answers. It asks again
 // and again: the bridge takes a moment to see that a NIC was plugged in.
-func (w *wire) asks(own, target string) net.HardwareAddr {
+func (w *vmmSide) asks(own, target string) net.HardwareAddr {
 	w.t.Helper()
 	request := []byte{0, 1, 8, 0, 6, 4, 0, 1}
 	request = append(append(request, w.mac...), netip.MustParseAddr(own).AsSlice()...)
@@ -129,7 +129,7 @@ func TestNetnsPackets(t *testing.T) {
 				}
 				far, near := h.vm("far"), h.vm("near")
 				far.ifname = "nic0"
-				a, b := h.plug(far, n.add(far)), h.plug(near, here.add(near))
+				a, b := h.plugIn(far, n.add(far)), h.plugIn(near, here.add(near))
 				gw := a.asks("10.1.0.2", "10.1.0.1")
 				if gw.String() != h.link("br0").MAC {
 					t.Errorf("the gateway's address is %s to the guest, want %s", gw, h.link("br0").MAC)
@@ -141,7 +141,7 @@ func TestNetnsPackets(t *testing.T) {
 					ethertype uint16
 					payload   []byte
 				}{{0x0800, udp("10.1.0.2", "10.1.0.3")}, {0x86dd, empty6("fd00:1::2", "fd00:1::3")}} {
-					for _, way := range []struct{ from, to *wire }{{a, b}, {b, a}} {
+					for _, way := range []struct{ from, to *vmmSide }{{a, b}, {b, a}} {
 						f := frame(way.to.mac, way.from.mac, packet.ethertype, packet.payload)
 						way.from.send(f)
 						way.from.asks("10.1.0.9", "10.1.0.1") // what was sent before has arrived by then

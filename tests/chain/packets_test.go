@@ -137,7 +137,7 @@ ip -n guest neigh add 10.1.0.51 lladdr $mac dev eth0; ip -n guest neigh add fd00
 
 // eventually waits for something that takes the kernel a moment.
 func eventually(done func() bool) bool {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !done() {
 		if time.Now().After(deadline) {
 			return false

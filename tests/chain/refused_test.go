@@ -69,7 +69,7 @@ var bothRefuse = []refusal{
 	{"MTU too large", "", nil, edit(conf{"mtu": 65522}), 7, []string{"mtu", "65522"}},
 	{"no name", "", nil, edit(conf{"name": nil}), 7, []string{"name"}},
 	{"bad name", "", nil, edit(conf{"name": "a b"}), 7, nil},
-	{"bandwidth", "", nil, edit(conf{"runtimeConfig": conf{"bandwidth": conf{"ingressRate": 1000}}}), 2, []string{"bandwidth"}},
+	{"bandwidth", "", nil, edit(conf{"runtimeConfig": conf{"bandwidth": conf{"ingresRate": 1000}}}), 2, []string{"bandwidth", "ingresRate"}},
 	// versions
 	{"no version", "", nil, edit(conf{"cniVersion": nil}), 1, nil},
 	{"version 0.1.0", "", nil, edit(conf{"cniVersion": "0.1.0"}), 1, []string{"0.1.0"}},

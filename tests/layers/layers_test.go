@@ -57,6 +57,7 @@ var layers = []layer{
 	{dir: "pkg/linkspec", pure: true, imports: []string{"pkg/cnierr"}},
 	{dir: "pkg/config", pure: true, imports: []string{"pkg/attachment", "pkg/cnierr", cniTypes + "/...", cniVersion}},
 	{dir: "pkg/result", pure: true, imports: []string{"pkg/attachment", "pkg/cnierr", "pkg/linkspec", cniTypes + "/...", cniVersion}},
+	{dir: "pkg/vmconf", imports: []string{"pkg/result", cniTypes + "/...", unix}},
 	{dir: "pkg/plan", pure: true, imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/linkspec", "pkg/result", cniTypes + "/...",
 	}},
@@ -67,15 +68,16 @@ var layers = []layer{
 	{dir: "pkg/nat", imports: []string{
 		"pkg/cnierr", "pkg/linkspec", cniIP, cniUtils, iptables, nfnetlink, nftables, nftables + "/expr", nftables + "/userdata", unix,
 	}},
-	{dir: "pkg/shape", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
+	{dir: "pkg/shape", imports: []string{"pkg/cnierr", "pkg/linkspec", netlink, netlink + "/nl", unix}},
 	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", ebpf, netlink, netlink + "/nl", unix}},
 	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", ebpf, ebpf + "/asm", netlink, unix}},
+	{dir: "pkg/datapath/guard", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", "pkg/linkspec", ebpf, ebpf + "/asm"}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,
 	}},
 	{dir: "plugins/microvm-tap", imports: []string{"pkg/config", "pkg/plan", "pkg/verbs"}},
-	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/datapath/splice", "pkg/nat", "pkg/plan", "pkg/verbs"}},
+	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/datapath/splice", "pkg/nat", "pkg/plan", "pkg/shape", "pkg/verbs"}},
 }
 
 // impure are the packages of the standard library that a pure layer does

@@ -11,6 +11,7 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/kernel/kerneltest"
 	"github.com/microvm-cni/microvm-cni/pkg/nat"
 	"github.com/microvm-cni/microvm-cni/pkg/reconcile"
+	"github.com/microvm-cni/microvm-cni/pkg/shape"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
 
@@ -24,7 +25,7 @@ func newKernel(t *testing.T) *kernel.Kernel {
 // openKernel returns the kernel of the host that the test runs in.
 func openKernel(t *testing.T, lockDir string) *kernel.Kernel {
 	t.Helper()
-	k, err := kernel.New(kernel.WithLockDir(lockDir), kernel.WithNAT(nat.New()))
+	k, err := kernel.New(kernel.WithLockDir(lockDir), kernel.WithNAT(nat.New()), kernel.WithShaper(shape.Kernel{}))
 	must(t, err)
 	t.Cleanup(func() { must(t, k.Close()) })
 	return k

@@ -21,7 +21,7 @@ import (
 // vmm is the user that QEMU runs as: one that nobody is.
 const vmm = 61000
 
-var bin string // folder with the plugins, host-local, portmap and firewall
+var bin string // folder with the plugins, cnitool, host-local, portmap and firewall
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -34,6 +34,7 @@ func run(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	bin = dir
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", dir+"/", "../../plugins/...",
+		"github.com/containernetworking/cni/cnitool",
 		"github.com/containernetworking/plugins/plugins/ipam/host-local",
 		"github.com/containernetworking/plugins/plugins/meta/firewall",
 		"github.com/containernetworking/plugins/plugins/meta/portmap")

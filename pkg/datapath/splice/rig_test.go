@@ -36,7 +36,7 @@ func newRig(t *testing.T, shortcut bool) *rig {
 	t.Cleanup(func() { r.host.DeleteNetns("vmm") })
 	r.host.Enter()
 	run(t, "sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
-	run(t, "ip link add br0 up type bridge group_fwd_mask 0x4000")
+	run(t, "ip link add br0 up type bridge group_fwd_mask 0x4000 mcast_snooping 0")
 	t.Cleanup(func() { run(t, "ip link del br0") })
 	r.peer = newTap(t, "peer")
 	run(t, "ip link set peer master br0 up")

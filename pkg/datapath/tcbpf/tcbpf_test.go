@@ -155,12 +155,12 @@ func TestReplaceIsAtomic(t *testing.T) {
 			}
 		}
 	}()
-	for range 300 {
+	for range 100 {
 		again, _ := load(t, 2)
 		attach(t, f, again)
 	}
 	close(stop)
-	if n := <-stopped; n < 300 {
+	if n := <-stopped; n < 100 {
 		t.Errorf("only %d frames sent meanwhile", n)
 	}
 	if after := received(); after != before {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +45,7 @@ type link struct {
 	isMTUSet bool // the bridge does not follow its ports' MTU
 	isMACSet bool // the bridge does not follow its ports' MAC address
 	static   map[string]*link
+	routes   []netip.Prefix // by hand
 }
 
 // New returns a namespace that holds the loopback device, and the parameters
@@ -143,6 +145,9 @@ func (k *Kernel) Snapshot() string {
 	var links []string
 	for _, n := range k.links {
 		text := n.observe().String()
+		if n.Shaping != nil {
+			text += linkspec.Link{Name: n.Name, Shaping: n.Shaping}.String()
+		}
 		if n.isDraft && n.Kind == linkspec.Tap {
 			text += "    not kept\n"
 		}

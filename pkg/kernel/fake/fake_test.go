@@ -32,7 +32,7 @@ func TestFaulty(t *testing.T) {
 	fault := errors.New("fault")
 	for n, want := range []string{
 		"", "Create tap0", "Link tap0", "Set tap0", "Keep tap0", "Discard tap0", "Links", "Ports br0", "Holder br0 02:00:00:00:00:01",
-		"Sysctl net.ipv4.ip_forward", "SetSysctl net.ipv4.ip_forward 1", "Masquerades lab", "Masquerade lab", "Unmasquerade lab", "Lock", "Delete tap0",
+		"Sysctl net.ipv4.ip_forward", "SetSysctl net.ipv4.ip_forward 1", "Shaping tap0", "Masquerades lab", "Masquerade lab", "Unmasquerade lab", "Lock", "Delete tap0",
 	} {
 		k := fake.New()
 		k.Add(linkspec.Link{Kind: linkspec.Bridge, Name: "br0"})
@@ -40,7 +40,7 @@ func TestFaulty(t *testing.T) {
 		err := useAll(t, f)
 		calls := f.Calls()
 		if n == 0 {
-			if err != nil || len(calls) != 15 {
+			if err != nil || len(calls) != 16 {
 				t.Errorf("no fault: error %v, calls %q", err, calls)
 			}
 			continue
@@ -71,6 +71,7 @@ func useAll(t *testing.T, k reconcile.Kernel) error {
 		func() error { _, err := k.Holder("br0", net.HardwareAddr{2, 0, 0, 0, 0, 1}); return err },
 		func() error { _, err := k.Sysctl("net.ipv4.ip_forward"); return err },
 		func() error { return k.SetSysctl("net.ipv4.ip_forward", "1") },
+		func() error { _, err := k.Shaping(l, linkspec.Shaping{}); return err },
 		func() error { _, err := k.Masquerades(linkspec.Masquerade{Network: "lab"}); return err },
 		func() error { return k.Masquerade(linkspec.Masquerade{Network: "lab"}) },
 		func() error { return k.Unmasquerade(linkspec.Masquerade{Network: "lab"}) },

@@ -104,7 +104,10 @@ func (k *Kernel) leave(n *link) {
 	if bridge == nil {
 		return
 	}
-	n.master, n.Hairpin, n.Isolated = nil, nil, nil
+	n.master = nil
+	for _, flag := range n.portFlags() {
+		*flag = nil
+	}
 	for mac, port := range bridge.static {
 		if port == n {
 			delete(bridge.static, mac)
@@ -127,7 +130,11 @@ func (k *Kernel) join(n, bridge *link) error {
 	case ports >= maxPorts:
 		return full(bridge.Name)
 	}
-	n.master, n.Hairpin, n.Isolated = bridge, new(false), new(false)
+	n.master = bridge
+	for _, flag := range n.portFlags() {
+		*flag = new(false)
+	}
+	n.Learning, n.UnicastFlood, n.McastRouter = new(true), new(true), new(true)
 	k.follow(bridge)
 	return nil
 }
@@ -165,10 +172,16 @@ func (k *Kernel) follow(bridge *link) {
 func (n *link) observe() linkspec.Link {
 	l := n.Link
 	l.Role = linkspec.Observed
+	l.Shaping = nil // observed only where it is asked for
 	l.Alias, l.MTU, l.TxQueueLen, l.Promisc, l.Up = dup(l.Alias), dup(l.MTU), dup(l.TxQueueLen), dup(l.Promisc), dup(l.Up)
 	l.IPv6, l.AcceptRA = dup(l.IPv6), dup(l.AcceptRA)
 	l.Owner, l.Group, l.MultiQueue, l.Persist = dup(l.Owner), dup(l.Group), dup(l.MultiQueue), dup(l.Persist)
-	l.Hairpin, l.Isolated = dup(l.Hairpin), dup(l.Isolated)
+	for _, flag := range portFlags(&l) {
+		*flag = dup(*flag)
+	}
+	if n.master != nil && !*l.Learning {
+		l.Stations = n.stations()
+	}
 	l.AltNames, l.MAC, l.Addresses = slices.Clone(l.AltNames), slices.Clone(l.MAC), slices.Clone(l.Addresses)
 	l.Master = new("")
 	if n.master != nil {
@@ -212,11 +225,11 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 	return "", nil
 }
 
-// Create makes a tap or a bridge, down.
+// Create makes a tap, a bridge or an ifb device, down.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge && l.Kind != linkspec.Veth {
+	if !slices.Contains([]linkspec.Kind{linkspec.Tap, linkspec.Bridge, linkspec.IFB, linkspec.Veth}, l.Kind) {
 		return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 	}
 	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, l.Name)

@@ -38,7 +38,9 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 	if change.Up != nil && !*change.Up {
 		n.Up = new(false)
 	}
-	steps := []func(*link, linkspec.Link) error{k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setAddresses, k.setSplice}
+	steps := []func(*link, linkspec.Link) error{
+		k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setStations, k.setShaping, k.setAddresses, k.setSplice,
+	}
 	for _, step := range steps {
 		if err := step(n, change); err != nil {
 			return err
@@ -106,14 +108,16 @@ func (k *Kernel) setMaster(n *link, change linkspec.Link) error {
 }
 
 func (k *Kernel) setPortFlags(n *link, change linkspec.Link) error {
-	if change.Hairpin == nil && change.Isolated == nil {
-		return nil
+	held := n.portFlags()
+	for i, flag := range portFlags(&change) {
+		switch {
+		case *flag == nil:
+		case n.master == nil:
+			return errors.New("set port flags: not a port of a bridge")
+		default:
+			*held[i] = new(**flag)
+		}
 	}
-	if n.master == nil {
-		return errors.New("set port flags: not a port of a bridge")
-	}
-	n.Hairpin = orDefault(change.Hairpin, *n.Hairpin)
-	n.Isolated = orDefault(change.Isolated, *n.Isolated)
 	return nil
 }
 

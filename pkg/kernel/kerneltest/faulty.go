@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"context"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -81,6 +82,14 @@ func (f *FaultyKernel) Ports(bridge string) ([]linkspec.Link, error) {
 	return f.k.Ports(bridge)
 }
 
+// Routes is a call of k.
+func (f *FaultyKernel) Routes(name string) ([]netip.Prefix, error) {
+	if err := f.call("Routes", name); err != nil {
+		return nil, err
+	}
+	return f.k.Routes(name)
+}
+
 // Create is a call of k, and so are Keep and Discard of what it returns.
 func (f *FaultyKernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := f.call("Create", l.Name); err != nil {
@@ -101,7 +110,7 @@ func (f *FaultyKernel) Set(l, change linkspec.Link) error {
 	}
 	if f.Torn {
 		first := change
-		first.Hairpin, first.Isolated, first.Addresses, first.NoAddresses, first.Up = nil, nil, nil, nil, nil
+		first.Hairpin, first.Isolated, first.Addresses, first.NoAddresses, first.Up, first.Shaping = nil, nil, nil, nil, nil, nil
 		if err := f.k.Set(l, first); err != nil {
 			return err
 		}
@@ -145,6 +154,14 @@ func (f *FaultyKernel) SetSysctl(key, value string) error {
 		return err
 	}
 	return f.k.SetSysctl(key, value)
+}
+
+// Shaping is a call of k.
+func (f *FaultyKernel) Shaping(port linkspec.Link, of linkspec.Shaping) (linkspec.Shaping, error) {
+	if err := f.call("Shaping", port.Name); err != nil {
+		return linkspec.Shaping{}, err
+	}
+	return f.k.Shaping(port, of)
 }
 
 // Masquerades is a call of k.

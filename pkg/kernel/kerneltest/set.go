@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -76,6 +77,42 @@ func testPortFlags(h *host) {
 	h.shows(port, linkspec.Link{Hairpin: new(false), Isolated: new(true)})
 	port = h.set(port, linkspec.Link{Isolated: new(false)})
 	h.shows(port, linkspec.Link{Hairpin: new(false), Isolated: new(false)})
+	h.shows(port, linkspec.Link{
+		Learning: new(true), UnicastFlood: new(true), BPDUGuard: new(false), RootBlock: new(false),
+		McastRouter: new(true), Locked: new(false),
+	})
+	hard := linkspec.Link{
+		Learning: new(false), UnicastFlood: new(false), BPDUGuard: new(true), RootBlock: new(true),
+		McastRouter: new(false), Locked: new(true),
+	}
+	h.shows(h.set(port, hard), hard)
+}
+
+func testStations(h *host) {
+	first, second := parseMAC("02:aa:00:00:00:01"), parseMAC("02:aa:00:00:00:02")
+	h.bridge("br0")
+	port, other := h.port("tap0", "br0"), h.port("tap1", "br0")
+	bound := linkspec.Link{Learning: new(false), Stations: []net.HardwareAddr{first, second}}
+	port = h.set(port, bound)
+	h.shows(port, bound)
+	h.shows(h.set(port, bound), bound)
+	h.holder("br0", first, "tap0")
+
+	for _, taken := range []net.HardwareAddr{first, port.MAC, h.link("br0").MAC} {
+		if err := h.Set(other, linkspec.Link{Stations: []net.HardwareAddr{taken}}); !errors.Is(err, fs.ErrExist) {
+			h.t.Errorf("bind %s, which another device has: error %v, want fs.ErrExist", taken, err)
+		}
+	}
+	h.shows(h.link("tap0"), bound)
+
+	left := h.set(port, linkspec.Link{Master: new("")})
+	if left.Stations != nil || left.Learning != nil {
+		h.t.Errorf("no port any more, but still has\n%v", left)
+	}
+	h.holder("br0", first, "")
+	if err := h.Set(left, linkspec.Link{Stations: []net.HardwareAddr{first}}); err == nil {
+		h.t.Error("bound an address to what is no port")
+	}
 }
 
 func testSetAgain(h *host) {

@@ -18,7 +18,7 @@ const batch = 32
 
 // patience is how long a frame may take. Only what another CPU brings takes
 // longer than the write.
-const patience = 50 * time.Millisecond
+const patience = time.Second
 
 // run sends frames for about that long, and returns how many arrived in a second.
 func (p path) run(frame []byte, length time.Duration, clock int32) (float64, error) {

@@ -62,7 +62,7 @@ func quiet() error {
 // newPath makes a bridge with both ends connected to it in the given ways.
 func (r *rig) newPath(from, to connect) (path, error) {
 	p := path{sizes: map[string][]byte{}}
-	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: r.name("br")}}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: r.name("br")}, MulticastSnooping: new(false)} // it would send reports
 	if err := r.host.Do(func() error { return errors.Join(netlink.LinkAdd(bridge), netlink.LinkSetUp(bridge)) }); err != nil {
 		return p, fmt.Errorf("make bridge: %w", err)
 	}

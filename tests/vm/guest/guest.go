@@ -35,10 +35,10 @@ import (
 
 // Generous, because an emulated CPU shares two cores with everything else on a CI machine. A guest
 // is usually up after 1.5 seconds.
-const (
-	bootTimeout  = time.Minute
-	runTimeout   = time.Minute
-	closeTimeout = 10 * time.Second
+var (
+	bootTimeout  = nested(time.Minute)
+	runTimeout   = nested(time.Minute)
+	closeTimeout = nested(10 * time.Second)
 )
 
 // Nobody is the user and group that QEMU runs as unless Config says otherwise.
@@ -61,6 +61,9 @@ type Config struct {
 	CPUs     int               // default the largest number of queues
 	Script   string            // shell script that runs in the guest before Boot returns
 	Files    map[string]string // extra files: path in the guest to path on the host; modes are kept
+
+	Arguments  []string // more of QEMU's, for devices that are described elsewhere than in NICs
+	KernelLine string   // more of the kernel's command line
 }
 
 // Guest is a running microVM. Its methods may be used by several goroutines, one command at a time.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,8 +37,11 @@ func qemuArguments(c Config) []string {
 	if len(macs) > 0 {
 		kernelLine += " nics=" + strings.Join(macs, ",")
 	}
+	if c.KernelLine != "" {
+		kernelLine += " " + c.KernelLine
+	}
 	args := []string{
-		"-machine", "microvm,x-option-roms=off,isa-serial=on", "-accel", "tcg", "-cpu", "max",
+		"-machine", "microvm,x-option-roms=off,isa-serial=on", "-accel", "tcg", "-cpu", "max,cx16=off",
 		"-m", strconv.Itoa(c.MemoryMB), "-smp", strconv.Itoa(c.CPUs),
 		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		"-kernel", fdPath(kernelFD), "-initrd", fdPath(initrdFD), "-append", kernelLine,
@@ -54,7 +58,7 @@ func qemuArguments(c Config) []string {
 		}
 		args = append(args, "-netdev", netdev, "-device", device)
 	}
-	return args
+	return append(args, c.Arguments...)
 }
 
 // ClockArguments returns kernel arguments that tell a guest how fast its time stamp counter is, with a
@@ -78,6 +82,16 @@ func ClockArguments() string {
 		}
 	}
 	return ""
+}
+
+// nested lengthens a timeout on a machine that is emulated itself, as the hosts of tests/kernels are:
+// there a guest is up after a minute.
+func nested(timeout time.Duration) time.Duration {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err == nil && strings.Contains(string(info), "QEMU TCG CPU") {
+		return 5 * timeout
+	}
+	return timeout
 }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
@@ -159,7 +173,7 @@ func onOwnThread(f func()) {
 // udev gives that device mode 0666, since it is the tap's owner that decides who may attach. Where no
 // udev runs it has root's mode 0600, which would hide what is under test here.
 func enter(c Config, mountPoint string) error {
-	if len(c.NICs) > 0 {
+	if len(c.NICs)+len(c.Arguments) > 0 {
 		if err := openTunToAll(mountPoint); err != nil {
 			return err
 		}

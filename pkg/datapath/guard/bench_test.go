@@ -1,0 +1,64 @@
+package guard
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// BenchmarkLoad is what the guard adds to an ADD, but for attaching it.
+func BenchmarkLoad(b *testing.B) {
+	s := spec(b)
+	runtime.LockOSThread()
+	before := processorTime(b)
+	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
+	for b.Loop() {
+		l, err := load(s, typical)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// processorTime is what the thread used, which a busy machine does not change.
+func processorTime(b *testing.B) int64 {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// BenchmarkParse comes once in a process before it.
+func BenchmarkParse(b *testing.B) {
+	for b.Loop() {
+		if _, err := loadProgram(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFrame is what the program takes for a frame.
+func BenchmarkFrame(b *testing.B) {
+	for name, frame := range map[string][]byte{
+		"tcp4": out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(1, 2))), "tcp6": out(tIPv6, ip6(guest6, gateway6, pTCP, tcp(1, 2))),
+		"arp": ownARP, "spoofed": out(tIPv4, ip4(neighbour4, gateway4, pTCP, tcp(1, 2))),
+	} {
+		b.Run(name, func(b *testing.B) {
+			m := newMachine(b, spec(b), typical)
+			for b.Loop() {
+				_, err := m.l.Run(&ebpf.RunOptions{Data: frame, Repeat: 10000})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10000, "ns/frame")
+		})
+	}
+}

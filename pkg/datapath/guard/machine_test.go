@@ -1,0 +1,115 @@
+package guard
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// What the program returns: go on with other filters, or drop.
+const (
+	actUnspec = 0xffffffff
+	actShot   = 2
+)
+
+// machine runs frames through a program that is loaded but not attached.
+type machine struct {
+	l loaded
+
+	attr testRun
+	ctx  skb
+}
+
+// testRun is the part of union bpf_attr that BPF_PROG_TEST_RUN uses.
+type testRun struct {
+	fd, retval, sizeIn, sizeOut uint32
+	dataIn, dataOut             uint64
+	repeat, duration            uint32
+	ctxSizeIn, ctxSizeOut       uint32
+	ctxIn, ctxOut               uint64
+}
+
+// skb is struct __sk_buff, of which tests set the fields of GSO.
+type skb struct {
+	_       [164]byte
+	gsoSegs uint32
+	_       [8]byte
+	gsoSize uint32
+	_       [12]byte
+}
+
+func newMachine(t testing.TB, spec *ebpf.CollectionSpec, r Rules) *machine {
+	t.Helper()
+	if err := r.Check(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := load(spec, r.Canonical())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	m := &machine{l: l}
+	m.attr.fd = uint32(l.FD())
+	return m
+}
+
+// run returns whether the frame passes.
+func (m *machine) run(frame []byte) (bool, error) {
+	m.attr.dataIn, m.attr.sizeIn = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(frame)))), uint32(len(frame))
+	m.attr.sizeOut, m.attr.ctxSizeIn, m.attr.ctxIn = 0, 0, 0 // the kernel writes into the first
+	if m.ctx.gsoSize != 0 {
+		m.attr.ctxIn, m.attr.ctxSizeIn = uint64(uintptr(unsafe.Pointer(&m.ctx))), uint32(unsafe.Sizeof(m.ctx))
+	}
+	_, _, e := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_TEST_RUN, uintptr(unsafe.Pointer(&m.attr)), unsafe.Sizeof(m.attr))
+	runtime.KeepAlive(frame)
+	if e != 0 {
+		return false, fmt.Errorf("run a frame of %d bytes: %w", len(frame), e)
+	}
+	switch m.attr.retval {
+	case actUnspec:
+		return true, nil
+	case actShot:
+		return false, nil
+	}
+	return false, fmt.Errorf("the program returned %d", m.attr.retval)
+}
+
+// judge returns what becomes of the frame, and why.
+func (m *machine) judge(t testing.TB, frame []byte) (bool, Reason) {
+	t.Helper()
+	before := m.counts(t)
+	passes, err := m.run(frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r, n := range m.counts(t) {
+		if n > before[r] {
+			if passes != (r == 0) {
+				t.Fatalf("passes: %v, but counted as %v", passes, Reason(r))
+			}
+			return passes, Reason(r)
+		}
+	}
+	t.Fatal("the frame was not counted")
+	return false, 0
+}
+
+func (m *machine) counts(t testing.TB) []uint64 {
+	t.Helper()
+	var perCPU [][]byte
+	if err := m.l.maps[1].Lookup(uint32(0), &perCPU); err != nil {
+		t.Fatal(err)
+	}
+	sums := make([]uint64, len(reasons))
+	for _, c := range perCPU {
+		for i := range sums {
+			sums[i] += binary.NativeEndian.Uint64(c[8*i:])
+		}
+	}
+	return sums
+}

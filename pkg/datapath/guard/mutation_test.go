@@ -1,0 +1,115 @@
+//go:build mutation
+
+package guard
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/tests/sandbox"
+)
+
+var clang = flag.String("clang", "clang-14", "the compiler of the program")
+
+// unreachable are rules that no frame can show to be missing.
+var unreachable = map[string]string{
+	"truncated-ethernet": "the kernel hands no such frame to a program, nor does it take one from a tap",
+}
+
+// TestWithoutRule leaves out each rule in turn. One of the attacks that it stops
+// must get through then.
+func TestWithoutRule(t *testing.T) {
+	for i := range reasons {
+		why := Reason(i)
+		if why == passed || unreachable[why.String()] != "" {
+			continue
+		}
+		t.Run(why.String(), func(t *testing.T) {
+			mutant := without(t, why)
+			if !through(t, mutant, why) {
+				t.Error("nothing gets through without the rule: it is not tested, or does nothing")
+			}
+		})
+	}
+}
+
+// without compiles the program without a rule.
+func without(t *testing.T, why Reason) *ebpf.CollectionSpec {
+	t.Helper()
+	object := filepath.Join(t.TempDir(), "mutant.o")
+	cmd := exec.Command(*clang, append(strings.Fields(flags), fmt.Sprintf("-DWITHOUT=%d", why), "-target", "bpfel", "-g", "-c", "bpf/guard.c", "-o", object)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	s, err := ebpf.LoadCollectionSpec(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// flags are those of generate.go, without -Werror.
+const flags = "-O2 -mcpu=v3 -I/usr/include/x86_64-linux-gnu"
+
+// through tells whether an attack that the rule stops passes the mutant.
+func through(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
+	t.Helper()
+	switch why.String() {
+	case "host":
+		m := newMachine(t, mutant, hostRules("none", newRouter(t, "1")))
+		passes, _ := m.judge(t, out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(99, 22))))
+		return passes
+	case "storm":
+		m := newMachine(t, mutant, with(typical, func(r *Rules) { r.StormLimit = 1 }))
+		first, _ := m.judge(t, ownARP)
+		second, _ := m.judge(t, ownARP)
+		third, _ := m.judge(t, ownARP)
+		return first && second && third
+	case "truncated-ip4", "truncated-ip6", "vlan-not-allowed", "vlan-type", "vlan-stacked":
+		return throughWire(t, mutant, why)
+	}
+	for _, a := range attacks {
+		if a.by != why.String() {
+			continue
+		}
+		if passes, _ := newMachine(t, mutant, a.rules).judge(t, a.frame); passes {
+			return true
+		}
+	}
+	return false
+}
+
+// throughWire is through for what only a real tap can show.
+func throughWire(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
+	t.Helper()
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	whole := parsed
+	parsed = func() (*ebpf.CollectionSpec, error) { return mutant, nil }
+	defer func() { parsed = whole }()
+	p := newTap(t)
+	for _, a := range slices.Concat(attacks, trunk) {
+		if a.by != why.String() {
+			continue
+		}
+		if err := Attach(p.port, a.rules); err != nil {
+			t.Fatal(err)
+		}
+		before := p.counts(t)
+		if err := p.send(a.frame, [virtioHeader]byte{}); err != nil && !errors.Is(err, unix.EINVAL) {
+			t.Fatal(err)
+		}
+		if p.verdict(t, before) == passed {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,231 @@
+package guard
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/tests/sandbox"
+)
+
+// tap is a guest's NIC as its VMM has it, with virtio headers.
+type tap struct {
+	file *os.File
+	port int
+}
+
+const virtioHeader = 10
+
+func newTap(t testing.TB) tap {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "tap")
+	t.Cleanup(func() { _ = file.Close() })
+	request, err := unix.NewIfreq("tap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		t.Fatal(err)
+	}
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_UP)
+	if err := errors.Join(unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, request), unix.Close(s)); err != nil {
+		t.Fatal(err)
+	}
+	link, err := net.InterfaceByName("tap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tap{file, link.Index}
+}
+
+// send writes a frame with a virtio header. The kernel refuses a GSO frame that
+// is not what its header says, which is as good as dropped.
+func (p tap) send(frame []byte, header [virtioHeader]byte) error {
+	_, err := p.file.Write(cat(header[:], frame))
+	return err
+}
+
+// gso is a virtio header that asks for segmentation, of a checksum at an offset.
+func gso(kind byte, start, at int) [virtioHeader]byte {
+	h := [virtioHeader]byte{0: 1, 1: kind}
+	binary.NativeEndian.PutUint16(h[2:], uint16(start+20))
+	binary.NativeEndian.PutUint16(h[4:], 100)
+	binary.NativeEndian.PutUint16(h[6:], uint16(start))
+	binary.NativeEndian.PutUint16(h[8:], uint16(at))
+	return h
+}
+
+// verdict waits for the guard to count one frame more, and returns the reason.
+func (p tap) verdict(t testing.TB, before map[Reason]uint64) Reason {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for r, n := range p.counts(t) {
+			if n > before[r] {
+				return r
+			}
+		}
+	}
+	t.Fatal("the guard saw no frame")
+	return 0
+}
+
+func (p tap) counts(t testing.TB) map[Reason]uint64 {
+	t.Helper()
+	pass, drops, err := Counters(p.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drops[passed] = pass
+	return drops
+}
+
+// TestWire sends what the other tests judge from a real tap, plain and as GSO.
+func TestWire(t *testing.T) {
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	p := newTap(t)
+	// The kernel takes a tag off before a program sees the frame.
+	onWire := map[string]string{"l2/802.1Q": "vlan-not-allowed", "l2/priority tag": "vlan-not-allowed",
+		"l2/802.1Q without IPAM": "vlan-not-allowed", "l2/QinQ": "vlan-type"}
+	var rules []string
+	for _, a := range slices.Concat(attacks, legitimate, trunk) {
+		if !slices.Equal(rules, a.rules.Texts()) {
+			rules = a.rules.Texts()
+			if err := Attach(p.port, a.rules); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := a.by
+		if w := onWire[a.name]; w != "" {
+			want = w
+		}
+		for _, h := range [][virtioHeader]byte{{}, gso(1, 34, 16), gso(4, 54, 16), gso(5, 34, 6)} {
+			before := p.counts(t)
+			err := p.send(a.frame, h)
+			if errors.Is(err, unix.EINVAL) && h[1] != 0 {
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", a.name, err)
+			}
+			if got := p.verdict(t, before); got.String() != want {
+				t.Errorf("%s: %v, not %s (GSO type %d)", a.name, got, want, h[1])
+			}
+		}
+	}
+}
+
+// trunk is what a guest with VLANs sends, of which the kernel takes the tags off.
+var vlans = with(typical, func(r *Rules) { r.VLANs = []int{7, 4094} })
+
+var trunk = []attempt{
+	{"vlan/7", vlans, out(tVLAN, u16(7, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "passed"},
+	{"vlan/7 with a priority", vlans, out(tVLAN, u16(0xe007, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "passed"},
+	{"vlan/4094", vlans, out(tVLAN, u16(4094, tIPv6), ip6(guest6, gateway6, pTCP, tcp(1, 2))), "passed"},
+	{"vlan/none", vlans, out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(1, 2))), "passed"},
+	{"vlan/8", vlans, out(tVLAN, u16(8, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-not-allowed"},
+	{"vlan/priority tag", vlans, out(tVLAN, u16(0, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-not-allowed"},
+	{"vlan/802.1ad", vlans, out(tQinQ, u16(7, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-type"},
+	{"vlan/QinQ", vlans, out(tVLAN, u16(7, tVLAN, 7, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-stacked"},
+	{"vlan/spoofed packet", vlans, out(tVLAN, u16(7, tIPv4), ip4(neighbour4, gateway4, pTCP, tcp(1, 2))), "ip4-source"},
+	{"vlan/rogue router", vlans, eth(allNodesMAC, guestMAC, tVLAN, u16(7, tIPv6), ip6(guestLocal, allNodes, pICMPv6, ra)), "icmp6-type"},
+}
+
+// TestLargeGSO sends segments of 60 KB, which lie in pages of their own.
+func TestLargeGSO(t *testing.T) {
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	p := newTap(t)
+	if err := Attach(p.port, typical); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []attempt{
+		{"own", typical, out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(1, 2), zeros(60000))), "passed"},
+		{"spoofed", typical, out(tIPv4, ip4(neighbour4, gateway4, pTCP, tcp(1, 2), zeros(60000))), "ip4-source"},
+		{"own v6", typical, out(tIPv6, ip6(guest6, gateway6, pTCP, tcp(1, 2), zeros(60000))), "passed"},
+		{"spoofed v6", typical, out(tIPv6, ip6(neighbour6, gateway6, pTCP, tcp(1, 2), zeros(60000))), "ip6-source"},
+	} {
+		h := gso(1, 34, 16)
+		if a.frame[12] == 0x86 {
+			h = gso(4, 54, 16)
+		}
+		for _, linear := range []int{0, 14, 54, 1400} {
+			binary.NativeEndian.PutUint16(h[2:], uint16(linear))
+			before := p.counts(t)
+			if err := p.send(a.frame, h); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.verdict(t, before); got.String() != a.by {
+				t.Errorf("%s, %d bytes in the first buffer: %v, not %s", a.name, linear, got, a.by)
+			}
+		}
+	}
+}
+
+func TestStorm(t *testing.T) {
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	p := newTap(t)
+	const limit = 20
+	if err := Attach(p.port, with(typical, func(r *Rules) { r.StormLimit = limit })); err != nil {
+		t.Fatal(err)
+	}
+	const sent = 3 * limit
+	start := time.Now()
+	for range sent {
+		if err := p.send(ownARP, [virtioHeader]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.send(out(tARP, ownARP[14:]), [virtioHeader]byte{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := time.Since(start)
+	c := p.counts(t)
+	for end := time.Now().Add(10 * time.Second); c[passed]+c[48] < 2*sent && time.Now().Before(end); c = p.counts(t) {
+		time.Sleep(time.Millisecond)
+	}
+	// What has one receiver is not counted.
+	atMost := uint64(sent + limit + 2 + int(took.Seconds()*limit))
+	if c[passed] > atMost || c[passed] < sent+limit || c[48] == 0 || Reason(48).String() != "storm" {
+		t.Errorf("in %v: %v, of which %d may pass", took, c, atMost)
+	}
+}
+
+func TestLastDrop(t *testing.T) {
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	p := newTap(t)
+	if err := Attach(p.port, typical); err != nil {
+		t.Fatal(err)
+	}
+	for _, frame := range [][]byte{
+		out(tIPv4, ip4(neighbour4, gateway4, pUDP, udp(1, 2, []byte("hello")))),
+		eth(gatewayMAC, neighbourMAC, tIPv4, zeros(1000)),
+	} {
+		before := p.counts(t)
+		if err := p.send(frame, [virtioHeader]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		why := p.verdict(t, before)
+		drops, err := LastDrops(p.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, ok := drops[why]
+		if !ok || d.Length != len(frame) || !slices.Equal(d.Frame, frame[:min(len(frame), 128)]) || d.Time == 0 {
+			t.Errorf("%v: %+v", why, d)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package kernel
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// ntfSticky is NTF_STICKY (include/uapi/linux/neighbour.h): no frame moves the entry.
+const ntfSticky = 1 << 6
+
+// portFlag is a flag of a bridge port.
+type portFlag struct {
+	attr uint16
+	at   func(*linkspec.Link) **bool
+}
+
+// portFlags are all that a Link has. A kernel that does not know one takes it
+// without a word, and does not tell it.
+var portFlags = []portFlag{
+	{unix.IFLA_BRPORT_MODE, func(l *linkspec.Link) **bool { return &l.Hairpin }},
+	{unix.IFLA_BRPORT_ISOLATED, func(l *linkspec.Link) **bool { return &l.Isolated }},
+	{unix.IFLA_BRPORT_LEARNING, func(l *linkspec.Link) **bool { return &l.Learning }},
+	{unix.IFLA_BRPORT_UNICAST_FLOOD, func(l *linkspec.Link) **bool { return &l.UnicastFlood }},
+	{unix.IFLA_BRPORT_GUARD, func(l *linkspec.Link) **bool { return &l.BPDUGuard }},
+	{unix.IFLA_BRPORT_PROTECT, func(l *linkspec.Link) **bool { return &l.RootBlock }},
+	{unix.IFLA_BRPORT_MULTICAST_ROUTER, func(l *linkspec.Link) **bool { return &l.McastRouter }},
+	{unix.IFLA_BRPORT_LOCKED, func(l *linkspec.Link) **bool { return &l.Locked }},
+}
+
+// observePort reads IFLA_INFO_SLAVE_DATA of a bridge port.
+func observePort(l *linkspec.Link, data []byte) {
+	for typ, v := range attrs(data) {
+		for _, f := range portFlags {
+			if f.attr == typ {
+				*f.at(l) = new(flagOf(v))
+			}
+		}
+	}
+}
+
+// setPortFlags sets flags of a bridge port. The port is not up yet.
+func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
+	m := newMessage(unix.RTM_SETLINK, 0, ifinfo(unix.AF_BRIDGE, l.Index, 0, 0)...)
+	none := true
+	m.nest(unix.IFLA_PROTINFO, func() {
+		for _, f := range portFlags {
+			if set := *f.at(&change); set != nil {
+				m.attr(f.attr, []byte{bit(*set)})
+				none = false
+			}
+		}
+	})
+	if none {
+		return nil
+	}
+	return wrap("set port flags", k.conn.do(m))
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// setStations binds addresses to a port, in each VLAN that it is in by now. One
+// that the bridge has learned elsewhere moves here, once and for all.
+func (k *Kernel) setStations(l, change linkspec.Link) error {
+	for _, mac := range change.Stations {
+		if err := k.bindStation(l, mac); err != nil {
+			return fmt.Errorf("bind %s to the port: %w", mac, err)
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) bindStation(l linkspec.Link, mac net.HardwareAddr) error {
+	_, master, err := k.portOf(l.Index)
+	if err != nil {
+		return err
+	}
+	if master == 0 {
+		return fmt.Errorf("not a port of a bridge")
+	}
+	bridge, err := k.nameOf(master)
+	if err != nil {
+		return err
+	}
+	switch holder, err := k.holderIndex(master, mac); {
+	case err != nil:
+		return err
+	case holder != 0 && holder != l.Index:
+		return fmt.Errorf("another port of %s has it: %w", bridge, fs.ErrExist)
+	}
+	m := newMessage(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, neighbour(l.Index, unix.NUD_NOARP, unix.NTF_MASTER|ntfSticky)...)
+	return k.conn.do(m.attr(unix.NDA_LLADDR, mac))
+}
+
+// portOf asks for the link of that index and the bridge that it is a port of.
+func (k *Kernel) portOf(index int) (linkspec.Link, int, error) {
+	reply, err := k.conn.get(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, index, 0, 0)...).
+		u32(unix.IFLA_EXT_MASK, extSkipStats))
+	if err != nil {
+		return linkspec.Link{}, 0, err
+	}
+	r := decodeLink(reply)
+	return r.link, r.master, nil
+}
+
+// stations returns the addresses that are bound to the port.
+func (k *Kernel) stations(port, bridge int) ([]net.HardwareAddr, error) {
+	m := newMessage(unix.RTM_GETNEIGH, 0, neighbour(port, 0, 0)...).u32(unix.NDA_MASTER, uint32(bridge))
+	payloads, err := k.conn.dump(m, unix.RTM_NEWNEIGH)
+	if err != nil {
+		return nil, err
+	}
+	var macs []net.HardwareAddr
+	for _, p := range payloads {
+		if mac := stationIn(p, port); mac != nil {
+			macs = append(macs, mac)
+		}
+	}
+	return macs, nil
+}
+
+// stationIn returns the address that an entry binds to the port, nil for an
+// entry that does not: one that is learned, of a VLAN, or may move.
+func stationIn(b []byte, port int) net.HardwareAddr {
+	if len(b) < unix.SizeofNdMsg || int(native.Uint32(b[4:])) != port {
+		return nil
+	}
+	state, flags := native.Uint16(b[8:]), b[10]
+	b = b[unix.SizeofNdMsg:]
+	if state != unix.NUD_NOARP || flags&ntfSticky == 0 || lookup(b, unix.NDA_VLAN) != nil {
+		return nil
+	}
+	return bytes.Clone(lookup(b, unix.NDA_LLADDR))
+}
+
+// neighbour is the fixed part of a message about an entry of a bridge's
+// forwarding database (struct ndmsg).
+func neighbour(index int, state uint16, flags uint8) []byte {
+	b := []byte{unix.AF_BRIDGE, 0, 0, 0}
+	b = native.AppendUint32(b, uint32(index))
+	b = native.AppendUint16(b, state)
+	return append(b, flags, 0)
+}
