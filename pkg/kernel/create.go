@@ -17,8 +17,8 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap, a bridge, an ifb device or a veth pair, down. All but a tap
-// have the alias that they declare from the moment that they exist.
+// Create makes a tap, a bridge, an ifb device or a veth pair, down. One of the latter
+// three that declares an alias has it from the moment that it exists.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
@@ -168,20 +168,20 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// linkDraft is a link other than a tap that stays, unless it is discarded.
-type linkDraft struct {
+// tagged is a bridge, an ifb device or a veth that stays, unless it is discarded.
+type tagged struct {
 	k     *Kernel
 	name  string
 	index int
 	kept  bool
 }
 
-func (d *linkDraft) Keep() error {
+func (d *tagged) Keep() error {
 	d.kept = true
 	return nil
 }
 
-func (d *linkDraft) Discard() error {
+func (d *tagged) Discard() error {
 	if d.kept {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (d *linkDraft) Discard() error {
 	return d.k.deleteOne(linkspec.Link{Name: d.name, Index: d.index})
 }
 
-// createTagged sends a request for a link in that device group.
+// createTagged sends a request for a link in that device group, with its alias.
 //
 // The kernel takes no alias for a new link. The alias comes in a second request,
 // sent in the same system call, so that there is never a link of ours without
@@ -214,7 +214,7 @@ func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (l
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("find new %s: %w", l.Kind, err), k.deleteGroup(group))
 	}
-	d := &linkDraft{k: k, name: l.Name, index: index}
+	d := &tagged{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
 	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
 	if err := errors.Join(append(errs, reset)...); err != nil {

@@ -133,13 +133,12 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 	if _, _, err = p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err
 	}
-	uplink, err := p.uplink(f, tap.Name)
+	uplink, err := p.uplink(f, tap.Key())
 	if err != nil {
 		return linkspec.State{}, err
 	}
 	if away(tap) {
-		port, err := p.claimPort(f, tap)
-		return linkspec.State{Links: append(claimed(uplink), port)}, err
+		return p.claimPort(f, tap, uplink)
 	}
 	return linkspec.State{Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
@@ -180,7 +179,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 		answer.TapNetns, answer.Port = tap.Netns, p.att.PortName()
 	}
 	links := []linkspec.Link{bridge}
-	uplink, err := p.uplink(f, tap.Name)
+	uplink, err := p.uplink(f, tap.Key())
 	if err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}

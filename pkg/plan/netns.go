@@ -18,23 +18,23 @@ func away(tap linkspec.Link) bool { return tap.Netns != "" }
 // claimPort refuses what cannot work with a tap in another namespace, and declares
 // the port that stands in for it: the host's end of a veth pair, down, with the other
 // end beside the tap. As long as it is there, GC knows that addresses may hang on it.
-func (p *bridgePlan) claimPort(f Facts, tap linkspec.Link) (linkspec.Link, error) {
+func (p *bridgePlan) claimPort(f Facts, tap linkspec.Link, uplink *linkspec.Link) (linkspec.State, error) {
 	if left, there := f[p.att.PortName()]; there {
 		if tag, ok := tagOf(left); ok && tag.Names(p.att) {
-			return linkspec.Link{}, alreadyThere(p.att, left)
+			return linkspec.State{}, alreadyThere(p.att, left)
 		}
 	}
 	if tap.Splice != nil && *tap.Splice != "" {
-		return linkspec.Link{}, cnierr.New(cnierr.Exists,
+		return linkspec.State{}, cnierr.New(cnierr.Exists,
 			"DEL the attachment that "+*tap.Splice+" belongs to (ip link show in that namespace tells), or make another tap for this one",
 			"tap %s is spliced to %s already", tap.Key(), *tap.Splice)
 	}
-	return linkspec.Link{
+	return linkspec.State{Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Owned, Kind: linkspec.Veth, Name: p.att.PortName(),
 		Peer:     &linkspec.Place{Netns: tap.Netns, Name: p.att.InnerName()},
 		Alias:    new(attachment.Tag{Attachment: p.att}.String()),
 		AltNames: []string{p.att.PortHandle()},
-	}, nil
+	})}, nil
 }
 
 // members are the links that join the tap to the bridge, given the tap as its port:

@@ -45,16 +45,16 @@ type Kernel interface {
 	// Create makes a link of that kind and name, down, with the fields that can
 	// only be given at creation: for a tap owner, group and multiQueue. A tap
 	// that is not kept dies with the process. A bridge gets a MAC address of its
-	// own that no port changes, and like an ifb device the alias that it declares,
-	// from its first moment on: one without it would be nobody's if the process ended there.
-	// The same holds for a veth, of which the other end, down as well, is made at its
+	// own that no port changes, and like an ifb device and a veth the alias that it
+	// declares, from its first moment on: one without it would be nobody's if the
+	// process ended there. The other end of a veth, down as well, is made at its
 	// Peer's place. It is deleted with that end, and with its namespace.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
 	// in which no frame passes before the port is as declared: names, IPv6,
 	// attributes and bridge first, then port flags, then limits, in place of those
-	// that the port had, then addresses, then splice, then up. An
+	// that the port had, then addresses, then splice, up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
 	// is set anew. Down, where declared, comes first of all. A station that

@@ -39,10 +39,10 @@ type Plugin struct {
 	Needs func(stdin []byte, host plan.Host) (plan.Needs, error)
 	// NAT is nil for a plugin that never masquerades.
 	NAT kernel.NAT
-	// Shaper is nil for a plugin that never limits bandwidth.
-	Shaper kernel.Shaper
 	// Splicer is nil for a plugin that never joins a tap in another namespace.
 	Splicer kernel.Splicer
+	// Shaper is nil for a plugin that never limits bandwidth.
+	Shaper kernel.Shaper
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.

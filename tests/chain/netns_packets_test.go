@@ -16,15 +16,15 @@ import (
 
 const vnetHeader = 10 // bytes before each frame of a tap (struct virtio_net_hdr)
 
-// rawNIC is a guest's NIC: the tap, as its VMM has it.
-type rawNIC struct {
+// vmmSide is a guest's NIC: the tap, as its VMM has it.
+type vmmSide struct {
 	t   *testing.T
 	fd  *os.File
 	mac net.HardwareAddr
 }
 
-// plug opens the tap of a guest where it is.
-func (h *host) plugIn(v vm, r *types100.Result) *rawNIC {
+// plugIn opens the tap of a guest where it is.
+func (h *host) plugIn(v vm, r *types100.Result) *vmmSide {
 	h.t.Helper()
 	name, netns := v.tapOf(r), h.Path()
 	for _, in := range r.Interfaces {
@@ -32,7 +32,7 @@ func (h *host) plugIn(v vm, r *types100.Result) *rawNIC {
 			netns = v.netns
 		}
 	}
-	w := &rawNIC{t: h.t, fd: h.openIn(netns, name)}
+	w := &vmmSide{t: h.t, fd: h.openIn(netns, name)}
 	for _, in := range r.Interfaces {
 		if in.Sandbox == v.id {
 			w.mac, _ = net.ParseMAC(in.Mac)
@@ -48,7 +48,7 @@ func frame(to, from net.HardwareAddr, ethertype uint16, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(f, ethertype), payload...)
 }
 
-func (w *rawNIC) send(f []byte) {
+func (w *vmmSide) send(f []byte) {
 	w.t.Helper()
 	if _, err := w.fd.Write(append(make([]byte, vnetHeader), f...)); err != nil {
 		w.t.Fatalf("guest %s sends: %v", w.mac, err)
@@ -56,7 +56,7 @@ func (w *rawNIC) send(f []byte) {
 }
 
 // receive returns the first frame that is wanted, nil if none comes in time.
-func (w *rawNIC) receive(patience time.Duration, wanted func(f []byte) bool) []byte {
+func (w *vmmSide) receive(patience time.Duration, wanted func(f []byte) bool) []byte {
 	w.t.Helper()
 	if err := w.fd.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		w.t.Fatal(err)
@@ -78,7 +78,7 @@ func (w *rawNIC) receive(patience time.Duration, wanted func(f []byte) bool) []b
 
 // asks makes the guest ask who has an address, and tells who answers. It asks again
 // and again: the bridge takes a moment to see that a NIC was plugged in.
-func (w *rawNIC) asks(own, target string) net.HardwareAddr {
+func (w *vmmSide) asks(own, target string) net.HardwareAddr {
 	w.t.Helper()
 	request := []byte{0, 1, 8, 0, 6, 4, 0, 1}
 	request = append(append(request, w.mac...), netip.MustParseAddr(own).AsSlice()...)
@@ -116,7 +116,7 @@ func empty6(from, to string) []byte {
 	return append(p, netip.MustParseAddr(to).AsSlice()...)
 }
 
-// Guests in both placements, and the gateway, hear one another as on one rawNIC.
+// Guests in both placements, and the gateway, hear one another as on one wire.
 func TestNetnsPackets(t *testing.T) {
 	for _, maker := range []string{"microvm-tap", "tap"} { // ours, and upstream's
 		for _, isolated := range []bool{false, true} {
@@ -141,7 +141,7 @@ func TestNetnsPackets(t *testing.T) {
 					ethertype uint16
 					payload   []byte
 				}{{0x0800, udp("10.1.0.2", "10.1.0.3")}, {0x86dd, empty6("fd00:1::2", "fd00:1::3")}} {
-					for _, way := range []struct{ from, to *rawNIC }{{a, b}, {b, a}} {
+					for _, way := range []struct{ from, to *vmmSide }{{a, b}, {b, a}} {
 						f := frame(way.to.mac, way.from.mac, packet.ethertype, packet.payload)
 						way.from.send(f)
 						way.from.asks("10.1.0.9", "10.1.0.1") // what was sent before has arrived by then
@@ -174,7 +174,7 @@ func TestNetnsPackets(t *testing.T) {
 func TestNetnsPeers(t *testing.T) {
 	for _, name := range []string{"", "fctap"} {
 		h := newQuietHost(t)
-		n := h.network("lab", newest, awayTap, dual, conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "sysctl": conf{}})
+		n := h.network("lab", newest, awayTap, dual, conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
 		v := h.vm("vm1")
 		v.capabilities = web(8080)
 		if name != "" {

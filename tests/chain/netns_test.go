@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -168,7 +167,7 @@ func TestNetnsLikeTalos(t *testing.T) {
 		t.Errorf("result of the second NIC says %+v", second)
 	}
 	for _, l := range h.inside() {
-		if want := map[bool]int{true: 1450, false: 1500}[l.Name == "veth0" || strings.HasSuffix(l.Alias, "veth0")]; strings.HasPrefix(l.Name, "veth") && l.MTU != want {
+		if want, ok := map[string]int{"veth0": 1450, "veth1": 1500}[l.Name]; ok && l.MTU != want {
 			t.Errorf("%s has MTU %d, want %d", l.Name, l.MTU, want)
 		}
 	}

@@ -38,7 +38,9 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 	if change.Up != nil && !*change.Up {
 		n.Up = new(false)
 	}
-	steps := []func(*link, linkspec.Link) error{k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setStations, k.setShaping, k.setAddresses, k.setSplice}
+	steps := []func(*link, linkspec.Link) error{
+		k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setStations, k.setShaping, k.setAddresses, k.setSplice,
+	}
 	for _, step := range steps {
 		if err := step(n, change); err != nil {
 			return err
