@@ -33,6 +33,12 @@ type Bridge struct {
 	PromiscMode   bool
 	PortIsolation bool
 
+	VLAN  int   // that the guest is in without knowing; 0 for none
+	Trunk []int // VLANs that the guest tags itself, in order
+	// PreserveDefaultVLAN keeps the guest in the bridge's default VLAN too, as far
+	// as hearing goes; it means nothing without VLAN and Trunk.
+	PreserveDefaultVLAN bool
+
 	MAC net.HardwareAddr // the guest's, as the runtime gave it; nil if it did not
 
 	IPAM *IPAM     // nil for a network without addresses
@@ -60,11 +66,14 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		HairpinMode:      r.flag("hairpinMode"),
 		PromiscMode:      r.flag("promiscMode"),
 		PortIsolation:    r.flag("portIsolation"),
+		VLAN:             r.vlan("vlan", 0),
+		Trunk:            r.trunk(),
 		MAC:              r.mac(capabilities, args, ""),
 		IPAM:             r.ipam(capabilities, args),
 		DNS:              r.dns(),
 		DelegateArgs:     args.ForDelegate,
 	}
+	b.PreserveDefaultVLAN = r.flag("preserveDefaultVlan")
 	b.IsGateway = b.IsGateway || b.IsDefaultGateway
 	b.Bridge = r.bridge(b.Existing)
 	r.fail(b.check(r))

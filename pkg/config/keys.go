@@ -30,10 +30,11 @@ var bridgePlugin = plugin{
 	name: "microvm-bridge",
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
-		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns",
+		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "ipam", "ipamCheck", "dns",
 	}),
 	later: []string{
-		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "uplink", "bandwidth",
+		"macspoofchk", "guard", "uplink", "bandwidth",
 		"ingressRate", "ingressBurst", "egressRate", "egressBurst", "shapedSubnets", "unshapedSubnets", "disableContainerInterface",
 	},
 }

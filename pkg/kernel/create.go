@@ -17,8 +17,8 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap or a bridge, down. A bridge that declares an alias has it
-// from the moment that it exists.
+// Create makes a tap, a bridge or a VLAN device, down. The last two, if they
+// declare an alias, have it from the moment that they exist.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
@@ -28,6 +28,8 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 		return k.createTap(l)
 	case linkspec.Bridge:
 		return k.createBridge(l)
+	case linkspec.VLANDevice:
+		return k.createVLANDevice(l)
 	}
 	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 }
@@ -160,7 +162,7 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// bridgeDraft is a bridge that stays, unless it is discarded.
+// bridgeDraft is a bridge or VLAN device that stays, unless it is discarded.
 type bridgeDraft struct {
 	k     *Kernel
 	name  string
@@ -183,15 +185,35 @@ func (d *bridgeDraft) Discard() error {
 
 // createBridge makes a bridge whose MAC address counts as set by the user, so
 // that it never follows that of a port.
+func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
+	d, err := k.createTagged(l, func(m *message) {
+		bridgeInfo(m.attr(unix.IFLA_ADDRESS, randomMAC()), l.VLANFiltering)
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		if l.VLANFiltering != nil {
+			if err := k.CanFilter(); err != nil {
+				return nil, fmt.Errorf("make bridge %s: %w", l.Name, err)
+			}
+		}
+		return nil, cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
+	}
+	return d, err
+}
+
+// createTagged makes a link, with the attributes that fill adds.
 //
 // The kernel takes no alias for a new link. The alias comes in a second request,
-// sent in the same system call, so that there is never a bridge of ours without
-// it for a killed process to leave behind. The second request finds the bridge
+// sent in the same system call, so that there is never a link of ours without
+// it for a killed process to leave behind. The second request finds the link
 // by a device group that is nobody else's: by name it could meet, should the
-// first one fail, a bridge that somebody else made.
-func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
+// first one fail, a link that somebody else made.
+func (k *Kernel) createTagged(l linkspec.Link, fill func(*message)) (linkspec.Draft, error) {
 	group := randomGroup()
-	requests := []*message{newBridge(l.Name, group)}
+	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		text(unix.IFLA_IFNAME, l.Name).
+		u32(unix.IFLA_GROUP, group)
+	fill(m)
+	requests := []*message{m}
 	if l.Alias != nil {
 		requests = append(requests, newMessage(unix.RTM_NEWLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 			u32(unix.IFLA_GROUP, group).
@@ -199,32 +221,19 @@ func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
 	}
 	errs := k.conn.doAll(requests...)
 	if err := errs[0]; err != nil {
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			err = cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
-		}
-		return nil, fmt.Errorf("make bridge %s: %w", l.Name, err)
+		return nil, fmt.Errorf("make %s %s: %w", l.Kind, l.Name, err)
 	}
 	index, err := k.indexOf(l.Name)
 	if err != nil {
-		return nil, fmt.Errorf("find new bridge: %w", err)
+		return nil, fmt.Errorf("find new %s: %w", l.Kind, err)
 	}
 	d := &bridgeDraft{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
 	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
 	if err := errors.Join(append(errs, reset)...); err != nil {
-		return nil, errors.Join(fmt.Errorf("tag bridge %s: %w", l.Name, err), d.Discard())
+		return nil, errors.Join(fmt.Errorf("tag %s %s: %w", l.Kind, l.Name, err), d.Discard())
 	}
 	return d, nil
-}
-
-func newBridge(name string, group uint32) *message {
-	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
-		text(unix.IFLA_IFNAME, name).
-		attr(unix.IFLA_ADDRESS, randomMAC()).
-		u32(unix.IFLA_GROUP, group)
-	return m.nest(unix.IFLA_LINKINFO, func() {
-		m.text(unix.IFLA_INFO_KIND, string(linkspec.Bridge))
-	})
 }
 
 // randomMAC is a locally administered unicast address.

@@ -62,6 +62,15 @@ var fields = []field{
 	scalar("persist", func(l *Link) **bool { return &l.Persist }, onOff),
 	scalar("hairpin", func(l *Link) **bool { return &l.Hairpin }, onOff),
 	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
+	scalar("vlan_filtering", func(l *Link) **bool { return &l.VLANFiltering }, onOff),
+	{
+		name: "vlan", texts: func(l *Link) []string { return vlanTexts(l.VLANs) },
+		take: func(dst, src *Link) { dst.VLANs = src.VLANs },
+		undo: func(dst, _, got *Link) { dst.VLANs = got.VLANs },
+	},
+	scalar("link", func(l *Link) **string { return &l.Parent }, orNone),
+	scalar("vlan id", func(l *Link) **int { return &l.VLANID }, strconv.Itoa),
+	scalar("carried", func(l *Link) **bool { return &l.Carried }, onOff),
 	{
 		name: "inet", rule: has, texts: func(l *Link) []string { return addressTexts(l.Addresses) },
 		take: func(dst, src *Link) { dst.Addresses = src.Addresses },

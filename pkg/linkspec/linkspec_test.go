@@ -9,8 +9,8 @@ import (
 )
 
 // identity lists the fields of Link that say which link is meant or what to do
-// with it. Every other field is declared and compared.
-var identity = []string{"Role", "Kind", "Name", "Index", "Guest", "Context"}
+// with it, and what is only observed. Every other field is declared and compared.
+var identity = []string{"Role", "Kind", "Name", "Index", "Guest", "Context", "DefaultPVID"}
 
 // filled returns a value of the type of a Link's field that is not its zero.
 func filled(t *testing.T, typ reflect.Type) reflect.Value {
@@ -20,6 +20,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		return reflect.ValueOf(net.HardwareAddr{2, 0, 0, 0, 0, 1})
 	case reflect.TypeFor[[]Address]():
 		return reflect.ValueOf([]Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24")}})
+	case reflect.TypeFor[[]VLAN]():
+		return reflect.ValueOf([]VLAN{{ID: 100}})
 	case reflect.TypeFor[[]netip.Prefix]():
 		return reflect.ValueOf([]netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")})
 	case reflect.TypeFor[[]string]():

@@ -43,7 +43,11 @@ func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
 
 func (p *bridgePlan) Observe() []string {
-	return append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	names := append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	if p.hasGatewayDevice() {
+		names = append(names, p.gatewayName())
+	}
+	return names
 }
 
 // candidates are the interfaces of prevResult that are in the host's namespace,
@@ -121,10 +125,10 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 			"DEL the attachment that holds it (ip link show dev "+tap.Name+" tells), or make another tap for this one",
 			"tap %s is held for another attachment", tap.Name)
 	}
-	if _, _, err := p.links(f, tap, nil); err != nil {
+	if _, err := p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err
 	}
-	return linkspec.State{Links: []linkspec.Link{{
+	return linkspec.State{Filters: p.filters(), Links: []linkspec.Link{{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
 	}}}, nil
 }
@@ -141,7 +145,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 			return linkspec.State{}, result.Answer{}, err
 		}
 	}
-	bridge, port, err := p.links(f, tap, guest.gateways)
+	links, err := p.links(f, tap, guest.gateways)
 	if err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}
@@ -151,7 +155,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 			"give the guest another MAC address than the tap has on the host, or let microvm-tap make the tap",
 			"the guest's MAC address %s is that of tap %s itself: the bridge would keep the guest's frames", mac, tap.Name)
 	}
-	port.Guest = mac
+	links[len(links)-1].Guest = mac
 	answer := result.Answer{
 		Bridge: p.conf.Bridge, Tap: tap.Name, GuestMAC: mac, ContainerID: p.att.ContainerID,
 		IfName: p.rt.IfName, Netns: p.rt.Netns, IPs: guest.ips, Routes: guest.routes, DNS: guest.dns,
@@ -162,7 +166,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if p.ownNetns { // the tap and CNI_NETNS are one place: there is no second name
 		answer.Netns = ""
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}
+	state := linkspec.State{Links: links, Sysctls: forwarding(guest.gateways), Filters: p.filters()}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -180,18 +184,18 @@ func (p *bridgePlan) guestMAC() net.HardwareAddr {
 	return p.att.GuestMAC()
 }
 
-// links declares the bridge and the port, as far as the configuration, the
-// host and the gateways decide them.
-func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (bridge, port linkspec.Link, err error) {
+// links declares the bridge, the gateway if that is a device of its own, and the
+// port, as far as the configuration, the host and the gateways decide them.
+func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) ([]linkspec.Link, error) {
 	found, there := f[p.conf.Bridge]
 	if there && found.Kind != linkspec.Bridge {
-		return bridge, port, cnierr.New(cnierr.Config, "give \"bridge\" the name of a bridge, or a name that is not taken",
+		return nil, cnierr.New(cnierr.Config, "give \"bridge\" the name of a bridge, or a name that is not taken",
 			"%s is not a bridge but a %s device", p.conf.Bridge, found.Kind)
 	}
-	bridge = linkspec.Link{Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
+	bridge := linkspec.Link{Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
 	switch {
 	case p.conf.Existing && !there:
-		return bridge, port, missingBridge(p.conf.Bridge)
+		return nil, missingBridge(p.conf.Bridge)
 	case p.conf.Existing:
 		bridge.Role, bridge.MAC, bridge.MTU = linkspec.Joined, found.MAC, found.MTU
 	case there && !ours(found):
@@ -203,15 +207,21 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 		p.own(&bridge, found)
 	}
 	if there && p.conf.MTU != 0 && !p.conf.Existing && *found.MTU != p.conf.MTU {
-		return bridge, port, cnierr.New(cnierr.Config,
+		return nil, cnierr.New(cnierr.Config,
 			"give every network of one bridge the same \"mtu\", or leave it out; to change a bridge that stands: ip link set "+p.conf.Bridge+" mtu N, then the same \"mtu\" in the conflist",
 			"bridge %s has an MTU of %d, not of %d", p.conf.Bridge, *found.MTU, p.conf.MTU)
 	}
-	if err = p.gatewayAddresses(&bridge, found, gateways); err != nil {
-		return bridge, port, err
+	if err := p.checkFiltering(found); err != nil {
+		return nil, err
 	}
-	port, err = p.port(tap, *bridge.MTU)
-	return bridge, port, err
+	bridge.VLANFiltering = p.filtering()
+	links, err := p.gatewayLinks(f, bridge, gateways)
+	if err != nil {
+		return nil, err
+	}
+	port, err := p.port(tap, *bridge.MTU)
+	port.VLANs = p.vlans(found)
+	return append(links, port), err
 }
 
 // ours tells whether a bridge was made by this software.
@@ -286,6 +296,9 @@ func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 	if !conf.Existing {
 		r.Bridge = conf.Bridge
 	}
+	if conf.VLAN != 0 && conf.Bridge != "" {
+		r.Gateway = attachment.GatewayName(conf.Bridge, conf.VLAN)
+	}
 	return r, nil
 }
 
@@ -296,6 +309,7 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 		return Needs{}, err
 	}
 	needs := Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	needs.VLANs = conf.VLAN != 0 || conf.Trunk != nil
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

@@ -49,6 +49,9 @@ func (r *Receipt) Undo() error {
 func (r *Receipt) before(step func() error) { r.steps = append(r.steps, step) }
 
 func (r *Receipt) bringAbout(ctx context.Context, s linkspec.State) error {
+	if err := canFilter(r.k, s.Filters); err != nil {
+		return err
+	}
 	for _, c := range s.Sysctls {
 		if err := r.sysctl(c); err != nil {
 			return err
@@ -116,7 +119,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
 	}
 	r.before(func() error {
-		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
+		return r.steady(linkspec.Link{Role: want.Role, Kind: want.Kind, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
 	})
 	if err = r.set(want, got); err != nil {
 		return nil, err
@@ -128,7 +131,7 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 // that nobody gave a MAC address or an MTU takes its ports'. From then on it
 // has its own.
 func (r *Receipt) steady(want linkspec.Link) error {
-	if want.Role != linkspec.Shared && want.Role != linkspec.Joined {
+	if want.Role != linkspec.Shared && want.Role != linkspec.Joined || want.Kind == linkspec.VLANDevice {
 		return nil
 	}
 	got, err := r.k.Link(want.Name)
@@ -193,8 +196,8 @@ func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, got, err
 	}
-	// A Create that fails half way may leave a bridge, but one that is ours.
-	r.before(func() error { return releaseBridge(r.k, want.Name) })
+	// A Create that fails half way may leave a link, but one that is ours.
+	r.before(func() error { return release(r.k, want) })
 	draft, err := r.k.Create(want)
 	if err != nil {
 		return nil, got, fmt.Errorf("create: %w", err)
@@ -237,6 +240,14 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	return nil
 }
 
+// release deletes a shared link that nobody uses.
+func release(k Kernel, l linkspec.Link) error {
+	if l.Kind == linkspec.VLANDevice {
+		return releaseGateway(k, l.Name)
+	}
+	return releaseBridge(k, l.Name)
+}
+
 func (r *Receipt) restore(got, undo linkspec.Link) error {
 	err := r.k.Set(got, undo)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -245,9 +256,15 @@ func (r *Receipt) restore(got, undo linkspec.Link) error {
 	return nil
 }
 
-// restoreShared leaves a bridge alone that other ports rely on by now: what
-// was set on it is what their own attachments declare, too.
+// restoreShared leaves a bridge or gateway alone that other ports rely on by
+// now: what was set on it is what their own attachments declare, too.
 func (r *Receipt) restoreShared(got, undo linkspec.Link) error {
+	if got.Kind == linkspec.VLANDevice {
+		if idle, err := idleGateway(r.k, got.Name); err != nil || idle == nil {
+			return err
+		}
+		return r.restore(got, undo)
+	}
 	ports, err := r.k.Ports(got.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

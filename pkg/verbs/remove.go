@@ -43,7 +43,11 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		// libcni stops the chain here: microvm-tap will not be called.
 		errs = append(errs, freed, reconcile.Remove(c.k, r.Attachment, r.Names...))
 	}
+	// With the bridge goes its gateway, so that comes second.
 	errs = append(errs, c.releaseBridge(ctx, r.Bridge))
+	if r.Gateway != "" {
+		errs = append(errs, reconcile.ReleaseGateway(ctx, c.k, r.Gateway))
+	}
 	return errors.Join(errs...)
 }
 
@@ -85,7 +89,7 @@ func (c *call) gc(ctx context.Context) error {
 		}
 		return reconcile.DeleteStale(c.k, stale)
 	}
-	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), c.releaseBridge(ctx, r.Bridge)}
+	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), c.releaseBridge(ctx, r.Bridge), reconcile.SweepGateways(ctx, c.k, r.Joined)}
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}

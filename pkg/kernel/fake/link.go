@@ -47,7 +47,7 @@ func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	for index := range k.next {
 		if n := k.links[index]; n != nil && pick(n) {
 			l := n.observe()
-			l.Addresses, l.IPv6, l.AcceptRA = nil, nil, nil
+			l.Addresses, l.IPv6, l.AcceptRA, l.VLANs, l.Carried = nil, nil, nil, nil, nil
 			list = append(list, l)
 		}
 	}
@@ -80,6 +80,9 @@ func (k *Kernel) add(name string, kind linkspec.Kind) *link {
 	n.MTU, n.TxQueueLen = new(defaultMTU), new(1000)
 	n.MAC = net.HardwareAddr{0x02, 0, 0, 0, byte(k.next >> 8), byte(k.next)}
 	n.IPv6, n.AcceptRA = new(true), new(true)
+	if n.Kind == linkspec.Bridge && !k.noVLANs {
+		n.DefaultPVID, n.vlans = defaultVLAN, defaultVLANs()
+	}
 	k.links[k.next] = n
 	k.next++
 	return n
@@ -94,6 +97,11 @@ func (k *Kernel) remove(n *link) {
 		}
 	}
 	delete(k.links, n.Index)
+	for _, upper := range k.links {
+		if upper.below == n {
+			k.remove(upper)
+		}
+	}
 }
 
 // leave takes a port off its bridge.
@@ -102,7 +110,7 @@ func (k *Kernel) leave(n *link) {
 	if bridge == nil {
 		return
 	}
-	n.master, n.Hairpin, n.Isolated = nil, nil, nil
+	n.master, n.Hairpin, n.Isolated, n.vlans = nil, nil, nil, nil
 	for mac, port := range bridge.static {
 		if port == n {
 			delete(bridge.static, mac)
@@ -125,7 +133,7 @@ func (k *Kernel) join(n, bridge *link) error {
 	case ports >= maxPorts:
 		return full(bridge.Name)
 	}
-	n.master, n.Hairpin, n.Isolated = bridge, new(false), new(false)
+	n.master, n.Hairpin, n.Isolated, n.vlans = bridge, new(false), new(false), defaultVLANs()
 	k.follow(bridge)
 	return nil
 }
@@ -172,6 +180,7 @@ func (n *link) observe() linkspec.Link {
 	if n.master != nil {
 		l.Master = new(n.master.Name)
 	}
+	n.observeVLANs(&l)
 	if *l.MTU < minIPv6MTU { // the kernel takes IPv6 off the device
 		l.IPv6, l.AcceptRA = new(false), new(false)
 	}
@@ -204,11 +213,11 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 	return "", nil
 }
 
-// Create makes a tap or a bridge, down.
+// Create makes a tap, a bridge or a VLAN device, down.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge {
+	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge && l.Kind != linkspec.VLANDevice {
 		return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 	}
 	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, l.Name)
@@ -218,13 +227,21 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if _, err := k.find(l.Name); err == nil {
 		return nil, fmt.Errorf("create %s: %w", l.Name, fs.ErrExist)
 	}
+	below, err := k.beneath(l)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", l.Name, err)
+	}
 	n := k.add(l.Name, l.Kind)
-	n.isDraft = true
+	n.isDraft, n.below = true, below
+	n.filters = l.VLANFiltering != nil && *l.VLANFiltering
 	if l.Kind == linkspec.Tap {
 		n.Owner, n.Group = orDefault(l.Owner, linkspec.NoID), orDefault(l.Group, linkspec.NoID)
 		n.MultiQueue, n.Persist = orDefault(l.MultiQueue, false), new(false)
 	} else if l.Alias != nil {
 		n.Alias = new(*l.Alias)
+	}
+	if below != nil {
+		n.VLANID, n.MTU, n.MAC = new(*l.VLANID), new(*below.MTU), below.MAC
 	}
 	return &draft{k: k, n: n}, nil
 }
