@@ -118,6 +118,24 @@ func TestRefuse(t *testing.T) {
 		{bridge, conf(`"ipMasqBackend": "ebtables"`), 7, `"ebtables" is not a backend`, `say "nftables"`},
 		{bridge, conf(`"ipMasqBackend": true`), 6, `ipMasqBackend`, ""},
 
+		// VLANs
+		{bridge, conf(`"vlan": 4095`), 7, `vlan: 4095 is out of range`, "0 to 4094"},
+		{bridge, conf(`"vlan": -1`), 7, `vlan: -1 is out of range`, "0 to 4094"},
+		{bridge, conf(`"vlan": 1.5`), 6, `vlan: want a whole number`, ""},
+		{bridge, conf(`"vlan": "100"`), 6, `vlan: want a number, got a string`, ""},
+		{bridge, conf(`"vlanTrunk": {"id": 5}`), 6, `vlanTrunk: want a list of objects`, ""},
+		{bridge, conf(`"vlanTrunk": [5]`), 6, `vlanTrunk[0]: want an object`, ""},
+		{bridge, conf(`"vlanTrunk": [{"id": 5}, {}]`), 7, `vlanTrunk[1]: names no VLAN`, `{"id": 100}`},
+		{bridge, conf(`"vlanTrunk": [{"id": 0}]`), 7, `vlanTrunk[0].id: 0 is out of range`, "1 to 4094"},
+		{bridge, conf(`"vlanTrunk": [{"id": 4095}]`), 7, `vlanTrunk[0].id: 4095`, "1 to 4094"},
+		{bridge, conf(`"vlanTrunk": [{"minID": 0, "maxID": 5}]`), 7, `minID: 0 is out of range`, "1 to 4094"},
+		{bridge, conf(`"vlanTrunk": [{"minID": 5, "maxID": 5000}]`), 7, `maxID: 5000 is out of range`, "1 to 4094"},
+		{bridge, conf(`"vlanTrunk": [{"minID": 5}]`), 7, `only one is there`, "give both"},
+		{bridge, conf(`"vlanTrunk": [{"id": 7, "maxID": 5}]`), 7, `only one is there`, "give both"},
+		{bridge, conf(`"vlanTrunk": [{"minID": 6, "maxID": 5}]`), 7, `minID 6 is more than maxID 5`, "smaller"},
+		{bridge, conf(`"vlanTrunk": [{"ID": 6}]`), 2, `vlanTrunk[0]: unknown key "ID"`, "minID"},
+		{bridge, conf(`"preserveDefaultVlan": 1`), 6, `preserveDefaultVlan`, ""},
+
 		// Keys of later versions
 		{bridge, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true is not supported yet`, "remove the key"},
 		{bridge, conf(`"macspoofchk": true`), 2, `"macspoofchk"`, "remove the key"},

@@ -42,6 +42,7 @@ var leases = map[string]string{
 	"host-services": `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
 	"dual-stack":    `{"ips":[{"address":"10.89.0.2/16","gateway":"10.89.0.1"},{"address":"fd00:89::2/64","gateway":"fd00:89::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"host-nat":      `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"},{"address":"fd00:90::2/64","gateway":"fd00:90::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
+	"vlans":         `{"ips":[{"address":"10.100.0.2/16","gateway":"10.100.0.1"},{"address":"fd00:100::2/64","gateway":"fd00:100::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"lan-static":    `{"ips":[{"address":"192.168.1.50/24","gateway":"192.168.1.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"192.168.1.1"}]}`,
 }
 

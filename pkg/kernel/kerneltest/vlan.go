@@ -166,6 +166,7 @@ func testVLANDevice(h *host) {
 	if err := h.Set(l, linkspec.Link{VLANID: new(101)}); err == nil {
 		h.t.Error("a VLAN device got another VLAN")
 	}
+	h.set(h.link("br0"), linkspec.Link{Up: new(true)}) // a VLAN device cannot be up before
 	whole := linkspec.Link{Up: new(true), MTU: new(1400), AcceptRA: new(false), Addresses: addresses("10.0.0.1/24", "fd00::1/64")}
 	h.shows(h.set(l, whole), whole)
 	h.must(h.Delete(l))
