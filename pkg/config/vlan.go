@@ -31,7 +31,9 @@ func (r *reader) trunk() []int {
 			in[item.vlan("id", 1)] = true
 		}
 		first, last := item.vlan("minID", 1), item.vlan("maxID", 1)
-		item.fail(checkRange(item, first, last))
+		if item.err == nil {
+			item.fail(checkRange(item, first, last))
+		}
 		if item.err == nil && first != 0 {
 			for id := first; id <= last; id++ {
 				in[id] = true
@@ -46,9 +48,6 @@ func (r *reader) trunk() []int {
 }
 
 func checkRange(item *reader, first, last int) error {
-	if item.err != nil {
-		return nil
-	}
 	switch {
 	case item.has("minID") != item.has("maxID"):
 		return cnierr.New(cnierr.Config, "give both, or id for one VLAN", "%s: of minID and maxID only one is there", item.path)

@@ -191,8 +191,8 @@ func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		if l.VLANFiltering != nil {
-			if err := k.CanFilter(); err != nil {
-				return nil, fmt.Errorf("make bridge %s: %w", l.Name, err)
+			if cannot := k.CanFilter(); cannot != nil {
+				return nil, fmt.Errorf("make bridge %s: %w", l.Name, cannot)
 			}
 		}
 		return nil, cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)

@@ -207,8 +207,8 @@ func (k *Kernel) setFiltering(l, change linkspec.Link) error {
 }
 
 // bridgeInfo adds what is particular to a bridge.
-func bridgeInfo(m *message, filtering *bool) *message {
-	return m.nest(unix.IFLA_LINKINFO, func() {
+func bridgeInfo(m *message, filtering *bool) {
+	m.nest(unix.IFLA_LINKINFO, func() {
 		m.text(unix.IFLA_INFO_KIND, string(linkspec.Bridge))
 		if filtering != nil {
 			m.nest(unix.IFLA_INFO_DATA, func() { m.attr(unix.IFLA_BR_VLAN_FILTERING, []byte{bit(*filtering)}) })
@@ -269,7 +269,9 @@ func (k *Kernel) createVLANDevice(l linkspec.Link) (linkspec.Draft, error) {
 		return nil, cnierr.New(cnierr.Kernel, "load the module (modprobe 8021q), or build the kernel with CONFIG_VLAN_8021Q",
 			"the kernel has no VLAN devices: %w", err)
 	case errors.Is(err, unix.EEXIST):
-		return nil, fmt.Errorf("%w; or another device has VLAN %d of %s", err, *l.VLANID, *l.Parent)
+		return nil, cnierr.New(cnierr.Exists,
+			fmt.Sprintf("find it (ip -d link show type vlan) and remove it, or use it as the gateway yourself, without isGateway; or choose another VLAN than %d", *l.VLANID),
+			"%s is taken, or another device has VLAN %d of %s: %w", l.Name, *l.VLANID, *l.Parent, err)
 	}
 	return d, err
 }

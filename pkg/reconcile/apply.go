@@ -240,14 +240,6 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	return nil
 }
 
-// release deletes a shared link that nobody uses.
-func release(k Kernel, l linkspec.Link) error {
-	if l.Kind == linkspec.VLANDevice {
-		return releaseGateway(k, l.Name)
-	}
-	return releaseBridge(k, l.Name)
-}
-
 func (r *Receipt) restore(got, undo linkspec.Link) error {
 	err := r.k.Set(got, undo)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

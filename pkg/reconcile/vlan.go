@@ -50,6 +50,14 @@ func canFilter(k Kernel, bridge string) error {
 		"bridge %s does not tell VLANs apart yet, and to switch that on might cut off %s", bridge, ports[i].Name)
 }
 
+// release deletes a shared link that nobody uses.
+func release(k Kernel, l linkspec.Link) error {
+	if l.Kind == linkspec.VLANDevice {
+		return releaseGateway(k, l.Name)
+	}
+	return releaseBridge(k, l.Name)
+}
+
 // ReleaseGateway deletes the gateway of a VLAN that this software made and that
 // no port needs any more. Any other device of that name is left alone.
 func ReleaseGateway(ctx context.Context, k Kernel, name string) error {

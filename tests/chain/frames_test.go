@@ -136,14 +136,14 @@ func (g *tapGuest) hears(want ...frame) {
 }
 
 // ask sends an ARP request or a neighbour solicitation.
-func (g *tapGuest) ask(own, for_ string, tag int) {
+func (g *tapGuest) ask(own, about string, tag int) {
 	g.h.t.Helper()
 	b := slices.Concat[[]byte](make([]byte, vnetHeader), broadcast, g.mac)
 	if tag != 0 {
 		b = binary.BigEndian.AppendUint16(b, unix.ETH_P_8021Q)
 		b = binary.BigEndian.AppendUint16(b, uint16(tag))
 	}
-	from, to := net.ParseIP(own), net.ParseIP(for_)
+	from, to := net.ParseIP(own), net.ParseIP(about)
 	if to.To4() != nil {
 		b = append(b, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1)
 		b = slices.Concat[[]byte](b, g.mac, from.To4(), make([]byte, 6), to.To4())

@@ -108,7 +108,7 @@ func TestVLANCheckGoesRed(t *testing.T) {
 // vlansOf is what `bridge vlan show` says of a port, or of a bridge itself.
 func (h *host) vlansOf(name string) string {
 	h.t.Helper()
-	return strings.Join(strings.Fields(h.sh("bridge -c vlan show dev "+name+" | tail -n +2 | sed s/^"+name+"//")), " ")
+	return strings.Join(strings.Fields(h.sh("bridge -compressvlans vlan show dev "+name+" | tail -n +2 | sed s/^"+name+"//")), " ")
 }
 
 // Each key of the configuration, by what the kernel says.
@@ -174,7 +174,7 @@ func TestVLANGatewaysComeAndGo(t *testing.T) {
 				first.add(one)
 				first.add(two)
 				second.add(other)
-				if got := h.sh("bridge -c vlan show dev br0 self"); !strings.Contains(got, "100") || !strings.Contains(got, "200") {
+				if got := h.sh("bridge -compressvlans vlan show dev br0 self"); !strings.Contains(got, "100") || !strings.Contains(got, "200") {
 					t.Errorf("bridge is in\n%s", got)
 				}
 				first.remove(one)

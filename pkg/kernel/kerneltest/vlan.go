@@ -12,19 +12,19 @@ import (
 // native is the membership of a port to which nobody did anything.
 func native(id int) linkspec.VLAN { return linkspec.VLAN{ID: id, PVID: true, Untagged: true} }
 
-// filtering makes a bridge that filters VLANs. On a kernel that cannot it makes
+// filtering makes br0, a bridge that filters VLANs. On a kernel that cannot it makes
 // sure that it is refused, with nothing left, and returns false.
-func (h *host) filtering(name string) bool {
+func (h *host) filtering() bool {
 	h.t.Helper()
 	if h.CanFilter() == nil {
-		h.create(linkspec.Link{Kind: linkspec.Bridge, Name: name, VLANFiltering: new(true)})
+		h.create(linkspec.Link{Kind: linkspec.Bridge, Name: "br0", VLANFiltering: new(true)})
 		return true
 	}
-	_, err := h.Create(linkspec.Link{Kind: linkspec.Bridge, Name: name, VLANFiltering: new(true)})
+	_, err := h.Create(linkspec.Link{Kind: linkspec.Bridge, Name: "br0", VLANFiltering: new(true)})
 	if !errors.Is(err, errors.ErrUnsupported) {
 		h.t.Errorf("make a bridge with VLANs: error %v, want errors.ErrUnsupported", err)
 	}
-	h.gone(name)
+	h.gone("br0")
 	return false
 }
 
@@ -38,7 +38,7 @@ func testCanFilter(h *host) {
 	if len(links) != 1 {
 		h.t.Errorf("links are %q", names(links))
 	}
-	if made := h.filtering("br0"); made != (can == nil) {
+	if made := h.filtering(); made != (can == nil) {
 		h.t.Errorf("made: %v, but error is %v", made, can)
 	}
 	plain := h.bridge("br1")
@@ -48,7 +48,7 @@ func testCanFilter(h *host) {
 }
 
 func testFiltering(h *host) {
-	if !h.filtering("br0") {
+	if !h.filtering() {
 		err := h.Set(h.bridge("br1"), linkspec.Link{VLANFiltering: new(true)})
 		if !errors.Is(err, errors.ErrUnsupported) {
 			h.t.Errorf("switch on: error %v, want errors.ErrUnsupported", err)
@@ -85,7 +85,7 @@ func testVLANs(h *host) {
 	if err := h.Set(h.tap("none"), linkspec.Link{VLANs: []linkspec.VLAN{native(100)}}); err == nil {
 		h.t.Error("what is no port is in a VLAN")
 	}
-	if !h.filtering("br0") {
+	if !h.filtering() {
 		return
 	}
 	h.port("other", "br0")
@@ -114,20 +114,20 @@ func testVLANs(h *host) {
 	h.shows(h.set(tap, linkspec.Link{Master: new("br0")}), linkspec.Link{VLANs: []linkspec.VLAN{native(1)}})
 }
 
-// gateway makes a VLAN device on a bridge.
-func (h *host) gateway(bridge string, id int) linkspec.Link {
+// gateway makes a VLAN device on br0.
+func (h *host) gateway(id int) linkspec.Link {
 	h.t.Helper()
 	return h.create(linkspec.Link{
-		Kind: linkspec.VLANDevice, Name: attachment.GatewayName(bridge, id), Parent: &bridge, VLANID: &id, Alias: new(attachment.GatewayTag),
+		Kind: linkspec.VLANDevice, Name: attachment.GatewayName("br0", id), Parent: new("br0"), VLANID: &id, Alias: new(attachment.GatewayTag),
 	})
 }
 
 func testLinksOfVLANs(h *host) {
-	if !h.filtering("br0") {
+	if !h.filtering() {
 		return
 	}
 	h.port("tap0", "br0")
-	h.gateway("br0", 100)
+	h.gateway(100)
 	links, err := h.Links()
 	h.must(err)
 	if got := names(links); !slices.Equal(got, []string{"lo", "br0", "tap0", "br0.100"}) {
@@ -143,10 +143,10 @@ func testLinksOfVLANs(h *host) {
 }
 
 func testVLANDevice(h *host) {
-	if !h.filtering("br0") {
+	if !h.filtering() {
 		return
 	}
-	l := h.gateway("br0", 100)
+	l := h.gateway(100)
 	h.shows(l, linkspec.Link{
 		Kind: linkspec.VLANDevice, Alias: new(attachment.GatewayTag), Up: new(false), Master: new(""), MTU: new(1500),
 		Parent: new("br0"), VLANID: new(100), Carried: new(false), MAC: h.link("br0").MAC,
@@ -175,10 +175,10 @@ func testVLANDevice(h *host) {
 }
 
 func testCarried(h *host) {
-	if !h.filtering("br0") {
+	if !h.filtering() {
 		return
 	}
-	l := h.gateway("br0", 100)
+	l := h.gateway(100)
 	for _, on := range []bool{true, true, false, false, true} {
 		l = h.set(l, linkspec.Link{Carried: &on})
 		h.shows(l, linkspec.Link{Carried: &on})
@@ -190,7 +190,7 @@ func testCarried(h *host) {
 			h.t.Errorf("bridge is in VLANs %v, want %v", got, want)
 		}
 	}
-	first := h.gateway("br0", 1)
+	first := h.gateway(1)
 	h.shows(first, linkspec.Link{Carried: new(false)})
 	if err := h.Set(first, linkspec.Link{Carried: new(true)}); err == nil {
 		h.t.Error("the bridge's own VLAN has tags now")
@@ -203,11 +203,11 @@ func testCarried(h *host) {
 }
 
 func testDeleteBelow(h *host) {
-	if !h.filtering("br0") {
+	if !h.filtering() {
 		return
 	}
-	h.gateway("br0", 100)
-	h.gateway("br0", 200)
+	h.gateway(100)
+	h.gateway(200)
 	h.must(h.Delete(h.link("br0")))
 	links, err := h.Links()
 	h.must(err)
