@@ -33,7 +33,7 @@ var (
 func buildImage(ctx context.Context, dir string, o options) (string, error) {
 	root := filepath.Join(dir, "root")
 	for _, step := range []func(context.Context, string, options) error{
-		addBase, addTools, addBinaries, addSources, addSuites,
+		addBase, addTools, addGuests, addBinaries, addSources, addSuites,
 	} {
 		if err := step(ctx, root, o); err != nil {
 			return "", err
@@ -74,28 +74,41 @@ func addBase(_ context.Context, root string, _ options) error {
 
 var libraryPath = regexp.MustCompile(`/\S+`)
 
-// addTools copies programs of this machine, with the libraries that they load,
-// which keep their paths.
+// addTools copies programs of this machine.
 func addTools(ctx context.Context, root string, _ options) error {
 	for _, tool := range tools {
-		path, err := exec.LookPath(tool)
-		if err != nil {
-			return fmt.Errorf("find %s: %w: scripts/prepare kernels", tool, err)
-		}
-		if err = install(path, filepath.Join(root, "usr/sbin", tool), 0o755); err != nil {
+		if err := addTool(ctx, root, tool); err != nil {
 			return err
 		}
-		libraries, err := exec.CommandContext(ctx, "ldd", path).Output()
-		if err != nil {
-			return fmt.Errorf("list libraries of %s: %w", tool, err)
-		}
-		for _, library := range libraryPath.FindAllString(string(libraries), -1) {
-			if err := install(library, filepath.Join(root, library), 0o755); err != nil {
-				return err
-			}
+	}
+	return addFiles(root, extensions)
+}
+
+// addTool copies a program, with the libraries that it loads, which keep their
+// paths.
+func addTool(ctx context.Context, root, tool string) error {
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		return fmt.Errorf("find %s: %w: scripts/prepare kernels", tool, err)
+	}
+	if err = install(path, filepath.Join(root, "usr/sbin", tool), 0o755); err != nil {
+		return err
+	}
+	libraries, err := exec.CommandContext(ctx, "ldd", path).Output()
+	if err != nil {
+		return fmt.Errorf("list libraries of %s: %w", tool, err)
+	}
+	for _, library := range libraryPath.FindAllString(string(libraries), -1) {
+		if err := install(library, filepath.Join(root, library), 0o755); err != nil {
+			return err
 		}
 	}
-	files, err := filepath.Glob(extensions)
+	return nil
+}
+
+// addFiles copies files that match, which keep their paths.
+func addFiles(root, pattern string) error {
+	files, err := filepath.Glob(pattern)
 	if err != nil {
 		return err
 	}

@@ -4,11 +4,11 @@
 //	kernels [-suites LIST] [-run PATTERN] [-skip PATTERN] [-timeout D] KERNEL...
 //
 // KERNEL is a name in .cache/kernels, where scripts/prepare puts them. Each
-// package below tests whose tests are to run is compiled, started in its own
-// folder, and reported as `go test -json` would, as package KERNEL/tests/...;
-// lines that are not JSON follow: a table of the results, and one of what the
-// kernels can do. It exits with 1 when a kernel could not be tested; a test that
-// fails is for the reader of the report.
+// package in LIST, a folder or a pattern such as pkg/kernel/..., is compiled,
+// started in its own folder, and reported as `go test -json` would, as package
+// KERNEL/pkg/kernel; lines that are not JSON follow: a table of the results, and
+// one of what the kernels can do. It exits with 1 when a kernel could not be
+// tested; a test that fails is for the reader of the report.
 package main
 
 import (

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +17,7 @@ import (
 // options are what the command line says.
 type options struct {
 	kernels   []string
-	suites    []string // folders of test packages, from the top of the repository
+	suites    []string // folders of test packages, from the top of the repository, or patterns such as pkg/...
 	run, skip string   // patterns as for `go test`
 	timeout   time.Duration
 	memoryMB  int
@@ -47,6 +49,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.suites, err = expand(ctx, o.suites); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "microvm-cni-kernels-")
 	if err != nil {
 		return err
@@ -69,6 +74,39 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		results = append(results, r)
 	}
 	return writeTables(out, results)
+}
+
+// expand returns the folders of all packages with tests that the patterns mean,
+// each of which has to mean one.
+func expand(ctx context.Context, patterns []string) ([]string, error) {
+	const format = "{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}"
+	top, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	var suites []string
+	for _, pattern := range patterns {
+		cmd := exec.CommandContext(ctx, "go", "list", "-f", format, "./"+pattern)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("list packages %s: %w", pattern, err)
+		}
+		folders := strings.Fields(string(out))
+		if len(folders) == 0 {
+			return nil, fmt.Errorf("list packages %s: there is none with tests", pattern)
+		}
+		for _, folder := range folders {
+			suite, err := filepath.Rel(top, folder)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(suites, suite) {
+				suites = append(suites, suite)
+			}
+		}
+	}
+	return suites, nil
 }
 
 // test boots one kernel and follows what its test binaries say. The machine's

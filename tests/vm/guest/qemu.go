@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,7 @@ func qemuArguments(c Config) []string {
 		kernelLine += " nics=" + strings.Join(macs, ",")
 	}
 	args := []string{
-		"-machine", "microvm,x-option-roms=off,isa-serial=on", "-accel", "tcg", "-cpu", "max",
+		"-machine", "microvm,x-option-roms=off,isa-serial=on", "-accel", "tcg", "-cpu", "max,cx16=off",
 		"-m", strconv.Itoa(c.MemoryMB), "-smp", strconv.Itoa(c.CPUs),
 		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		"-kernel", fdPath(kernelFD), "-initrd", fdPath(initrdFD), "-append", kernelLine,
@@ -78,6 +79,16 @@ func ClockArguments() string {
 		}
 	}
 	return ""
+}
+
+// nested lengthens a timeout on a machine that is emulated itself, as the hosts of tests/kernels are:
+// there a guest is up after a minute.
+func nested(timeout time.Duration) time.Duration {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err == nil && strings.Contains(string(info), "QEMU TCG CPU") {
+		return 5 * timeout
+	}
+	return timeout
 }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
