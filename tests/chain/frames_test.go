@@ -77,7 +77,7 @@ type tapGuest struct {
 	mac  net.HardwareAddr
 }
 
-// guest opens a tap; the test closes its file before the DEL or after.
+// guest opens a tap, and waits until the bridge has noticed.
 func (h *host) guest(tap string) *tapGuest {
 	h.t.Helper()
 	mac, err := net.ParseMAC(h.link(tap).MAC)
@@ -90,6 +90,9 @@ func (h *host) guest(tap string) *tapGuest {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { g.file.Close() })
+	if !eventually(func() bool { return strings.Contains(h.sh("bridge link show dev "+tap), "state forwarding") }) {
+		h.t.Fatalf("%s does not forward", tap)
+	}
 	return g
 }
 

@@ -57,6 +57,7 @@ func TestVLANsOnBridgeThatStands(t *testing.T) {
 	before := h.snapshot("bridge vlan show; ip -d link show br0; ip -d link show uplink0")
 	_, err := tagged.tryAdd(v)
 	wantError(t, err, 7, "br0", "uplink0")
+	tagged.remove(v)
 	before.same(t)
 	h.sh("ip link set uplink0 nomaster")
 	c := h.guest(v.tapOf(tagged.add(v)))
@@ -213,7 +214,7 @@ func TestVLANRollback(t *testing.T) {
 	one.args, two.args = "MAC=02:00:00:00:00:07", "MAC=02:00:00:00:00:07"
 	n.add(one)
 	other := h.inVLAN(200, nil)
-	before := h.snapshot("bridge vlan show; ip -d address show")
+	before := h.snapshot("bridge vlan show; ip -d address show br0; ip -d address show type vlan")
 	_, err := other.tryAdd(two) // with its port on the bridge, it is found that the address is taken
 	wantError(t, err, 7, "02:00:00:00:00:07")
 	before.same(t)

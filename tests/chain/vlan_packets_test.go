@@ -56,8 +56,7 @@ func TestVLANPackets(t *testing.T) {
 		} {
 			f := to(test.from, test.tag, test.name)
 			test.from.send(f)
-			for i, g := range all {
-				h.t.Logf("%s: guest %d", test.name, i)
+			for _, g := range all {
 				if tag, in := test.heard[g]; in {
 					g.hears(to(test.from, tag, test.name))
 				} else {
@@ -65,6 +64,9 @@ func TestVLANPackets(t *testing.T) {
 				}
 			}
 		}
+		s.b.send(to(s.b, 0, "hello"))
+		s.a.hears(to(s.b, 0, "hello"))
+		s.trunk.hears(to(s.b, 100, "hello"))
 		// The bridge has learned who is where: unicast, to neighbours and strangers.
 		for _, test := range []struct {
 			from, to *tapGuest
