@@ -35,13 +35,14 @@ func (p *bridgePlan) filters() string {
 // bridge. Where the kernel has no VLANs the bridge says nothing of them, and that
 // is for the engine to find out.
 func (p *bridgePlan) checkFiltering(found linkspec.Link) error {
-	if !p.tagged() || found.VLANFiltering == nil || *found.VLANFiltering || ours(found) {
+	mayChange := ours(found) && !p.conf.Existing
+	if !p.tagged() || found.VLANFiltering == nil || *found.VLANFiltering || mayChange {
 		return nil
 	}
 	return cnierr.New(cnierr.Config,
 		"have whoever makes the bridge switch it on, after a look at the VLANs of its ports (bridge vlan show), for it may cut some off: ip link set "+
 			p.conf.Bridge+" type bridge vlan_filtering 1; or let the plugin make another bridge",
-		"bridge %s does not tell VLANs apart, and as it is somebody else's that stays so", p.conf.Bridge)
+		"bridge %s does not tell VLANs apart, and that is not switched on for a bridge of somebody else", p.conf.Bridge)
 }
 
 // vlans declares those of the port: the guest's own without a tag, the trunk's

@@ -88,6 +88,10 @@ func TestVLANRefused(t *testing.T) {
 			wantError(t, err, c.code, c.msg)
 		})
 	}
+	mine := filtering(attachment.BridgeTag)
+	mine.VLANFiltering = new(false)
+	_, _, err := settle(t, `"bridgeMode":"existing","vlan":100`, "", Facts{"br0": mine})
+	wantError(t, err, cnierr.Config, "br0 does not tell VLANs apart")
 }
 
 // The default VLAN of somebody's bridge need not be 1, nor need there be one.
