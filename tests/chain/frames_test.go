@@ -48,8 +48,9 @@ func (f frame) wire() []byte {
 		return slices.Concat[[]byte](b, net.ParseIP("ff02::1"), payload)
 	}
 	b = binary.BigEndian.AppendUint16(b, unix.ETH_P_IP)
-	b = append(b, 0x45, 0, 0, byte(20+len(payload)), 0, 0, 0, 0, 1, unix.IPPROTO_UDP, 0, 0)
-	return append(append(b, 192, 0, 2, 1, 192, 0, 2, 255), payload...)
+	header := []byte{0x45, 0, 0, byte(20 + len(payload)), 0, 0, 0, 0, 1, unix.IPPROTO_UDP, 0, 0, 192, 0, 2, 1, 192, 0, 2, 255}
+	binary.BigEndian.PutUint16(header[10:], checksum(header)) // br_netfilter drops one that is wrong
+	return slices.Concat(b, header, payload)
 }
 
 // parse reads a frame that is one of ours.
