@@ -138,3 +138,24 @@ func TestVLANPreserved(t *testing.T) {
 	n.remove(two)
 	untagged.remove(other)
 }
+
+// Without vlan a bridge takes no notice of tags, on whatever kernel.
+func TestNoVLANPackets(t *testing.T) {
+	h := newHost(t)
+	n := h.pair(nil)
+	one, two := h.vm("vm1"), h.vm("vm2")
+	a, b := h.guest(one.tapOf(n.add(one))), h.guest(two.tapOf(n.add(two)))
+	for _, family := range []int{4, 6} {
+		for _, tag := range []int{0, 100} {
+			f := frame{src: a.mac, dst: broadcast, tag: tag, family: family, text: "to all"}
+			a.send(f)
+			b.hears(f)
+			f.src, f.dst = b.mac, a.mac
+			b.send(f)
+			a.hears(f)
+		}
+	}
+	a.reaches(t, "10.1.0.77", "10.1.0.1", 0, true)
+	n.remove(one)
+	n.remove(two)
+}
