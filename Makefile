@@ -23,7 +23,7 @@ RUN ?=
 # What `make test-kernels` boots, the packages that it runs there (folders, or
 # patterns such as pkg/kernel/...), and tests that it leaves out.
 KERNELS ?= 5.10 6.1 6.12
-SUITES  ?= tests/kernels/probe tests/netns tests/chain tests/vlan
+SUITES  ?= tests/kernels/probe tests/netns tests/chain
 SKIP    ?=
 
 MODULE   := github.com/microvm-cni/microvm-cni
