@@ -29,6 +29,9 @@ const (
 	// terminating zero).
 	maxTag = 255
 
+	// gatewayPrefix begins a derived name that its bridge's has no room in.
+	gatewayPrefix = "mvg-"
+
 	tagPrefix    = "microvm-cni:"
 	mtuMark      = " mtu "
 	digestMark   = "sha256:"
@@ -172,6 +175,20 @@ func (t Tag) OnNetwork(network string) bool {
 // BridgeTag is the interface alias of a bridge that the bridge plugin made, as
 // opposed to one that it found: only such a bridge is ever removed.
 const BridgeTag = tagPrefix + "bridge"
+
+// GatewayTag is the interface alias of a VLAN device that the bridge plugin made
+// as the gateway of one VLAN of a bridge: only such a device is ever removed.
+const GatewayTag = tagPrefix + "gateway"
+
+// GatewayName is the name of the device with the gateway's address in a VLAN of
+// a bridge: BRIDGE.VLAN, or a hash of both where that is too long.
+func GatewayName(bridge string, vlan int) string {
+	name := bridge + "." + strconv.Itoa(vlan)
+	if len(name) <= MaxName {
+		return name
+	}
+	return gatewayPrefix + encode([]byte(name), "gateway")[:nameDigits]
+}
 
 // TapMAC is the MAC address of the host's side of a tap, given the guest's. A
 // first byte of 0xfe keeps it unicast, apart from the guest's own address, and

@@ -130,3 +130,25 @@ func TestHasPortHandle(t *testing.T) {
 		t.Error("a tap handle is taken for a port handle")
 	}
 }
+
+func TestGatewayName(t *testing.T) {
+	for _, c := range []struct {
+		bridge string
+		vlan   int
+		want   string
+	}{
+		{"br0", 100, "br0.100"},
+		{"ten-letter", 4094, "ten-letter.4094"},
+		{"eleven-lett", 4094, ""},
+		{"fifteen-letters", 1, ""},
+	} {
+		got := GatewayName(c.bridge, c.vlan)
+		derived := strings.HasPrefix(got, "mvg-") && len(got) == MaxName
+		if c.want != "" && got != c.want || c.want == "" && !derived {
+			t.Errorf("gateway of VLAN %d of %s is %q, want %q or a derived name", c.vlan, c.bridge, got, c.want)
+		}
+		if got == GatewayName(c.bridge, c.vlan+1) {
+			t.Errorf("two VLANs of %s have the gateway %s", c.bridge, got)
+		}
+	}
+}

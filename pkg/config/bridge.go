@@ -35,6 +35,11 @@ type Bridge struct {
 	PortIsolation bool
 
 	Bandwidth Bandwidth // of the guest
+	VLAN      int       // that the guest is in without knowing; 0 for none
+	Trunk     []int     // VLANs that the guest tags itself, in order
+	// PreserveDefaultVLAN keeps the guest in the bridge's default VLAN too, as far
+	// as hearing goes; it means nothing without VLAN and Trunk.
+	PreserveDefaultVLAN bool
 
 	MAC net.HardwareAddr // the guest's, as the runtime gave it; nil if it did not
 
@@ -64,11 +69,14 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		PromiscMode:      r.flag("promiscMode"),
 		PortIsolation:    r.flag("portIsolation"),
 		Bandwidth:        r.bandwidth(),
+		VLAN:             r.vlan("vlan", 0),
+		Trunk:            r.trunk(),
 		MAC:              r.mac(capabilities, args, ""),
 		IPAM:             r.ipam(capabilities, args),
 		DNS:              r.dns(),
 		DelegateArgs:     args.ForDelegate,
 	}
+	b.PreserveDefaultVLAN = r.flag("preserveDefaultVlan")
 	b.IsGateway = b.IsGateway || b.IsDefaultGateway
 	b.Bridge = r.bridge(b.Existing)
 	b.Uplink = r.uplink(b.Bridge)

@@ -102,6 +102,11 @@ func TestParseBridge(t *testing.T) {
 			 "disableContainerInterface": false, "ingressRate": 0, "guard": null, "runtimeConfig": {"bandwidth": {"ingressRate": 0}}`, ``,
 			Bridge{Common: lab, Bridge: "cni0"},
 		},
+		{"a VLAN", `"vlan": 4094, "preserveDefaultVlan": true`, ``, Bridge{Common: lab, Bridge: "cni0", VLAN: 4094, PreserveDefaultVLAN: true}},
+		{
+			"a trunk, in any order, with overlaps", `"vlan": 5, "vlanTrunk": [{"minID": 9, "maxID": 11}, {"id": 4094}, {"id": 1, "minID": 10, "maxID": 12}, {"id": 5}]`, ``,
+			Bridge{Common: lab, Bridge: "cni0", VLAN: 5, Trunk: []int{1, 5, 9, 10, 11, 12, 4094}},
+		},
 		{"masquerading", `"ipam": {"type": "static"}, "ipMasq": true`, ``, Bridge{Common: lab, Bridge: "cni0", IPMasq: true, IPAM: &IPAM{Type: "static", Check: true}}},
 		{"masquerading by nftables", `"ipam": {"type": "static"}, "ipMasq": true, "ipMasqBackend": "nftables"`, ``, Bridge{Common: lab, Bridge: "cni0", IPMasq: true, IPAM: &IPAM{Type: "static", Check: true}}},
 		{"masquerading by iptables", `"ipam": {"type": "static"}, "ipMasq": true, "ipMasqBackend": "iptables"`, ``, Bridge{Common: lab, Bridge: "cni0", IPMasq: true, IPTables: true, IPAM: &IPAM{Type: "static", Check: true}}},

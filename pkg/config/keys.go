@@ -30,10 +30,11 @@ var bridgePlugin = plugin{
 	name: "microvm-bridge",
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
-		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns", "uplink",
+		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "ipam", "ipamCheck", "dns", "uplink",
 	}, rateKeys, subnetKeys),
 	later: []string{
-		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "disableContainerInterface",
+		"macspoofchk", "guard", "disableContainerInterface",
 	},
 }
 

@@ -20,7 +20,7 @@ func TapForRemoval(stdin []byte, rt Runtime) (*Tap, error) {
 }
 
 // BridgeForRemoval reads of the configuration of microvm-bridge what DEL and GC
-// need: the network's name, the bridge's, bridgeMode, the IPAM plugin and its
+// need: the network's name, the bridge's, bridgeMode, the VLAN, the IPAM plugin and its
 // arguments, and PrevResult if it can be used. Bridge is empty where the
 // configuration names none that could exist; Existing is true also in a mode
 // that is not known, so that such a bridge is left alone. Nothing else is
@@ -33,6 +33,7 @@ func BridgeForRemoval(stdin []byte, rt Runtime) (*Bridge, error) {
 	b := &Bridge{Common: common, DelegateArgs: argsForRemoval(rt.Args).ForDelegate}
 	b.Existing = r.has("bridgeMode") && r.lenient("bridgeMode") != "create"
 	b.IPTables = r.lenient("ipMasqBackend") == "iptables"
+	b.VLAN = (&reader{vals: r.vals}).vlan("vlan", 0)
 	b.Bridge = r.lenient("bridge")
 	if !r.has("bridge") && !b.Existing {
 		b.Bridge = defaultBridge

@@ -14,7 +14,7 @@ func TestRemovalIsLenient(t *testing.T) {
 		`"frobnicate": true`,
 		`"mtu": "many", "mtu": -1`,
 		`"owner": {}, "group": [], "multiQueue": 5, "mac": 7, "txQueueLen": false, "isGateway": "yes", "dns": 5`,
-		`"ipMasq": true, "vlan": 100, "guard": {"mode": "enforce"}, "uplink": "eth1"`,
+		`"ipMasq": true, "vlan": 4095, "vlanTrunk": 5, "guard": {"mode": "enforce"}, "uplink": "eth1"`,
 		`"capabilities": 5, "runtimeConfig": {"mac": 5, "bandwidth": {"ingressRate": 1}}, "args": []`,
 		`"prevResult": 5`,
 		`"prevResult": {"interfaces": [null]}`,

@@ -17,8 +17,8 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap, a bridge, an ifb device or a veth pair, down. One of the latter
-// three that declares an alias has it from the moment that it exists.
+// Create makes a tap, a bridge, an ifb or VLAN device or a veth pair, down. All but
+// a tap have the alias that they declare from the moment that they exist.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
@@ -30,11 +30,14 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	switch l.Kind {
 	case linkspec.Tap:
 		return at.createTap(l)
-	case linkspec.Bridge, linkspec.IFB:
-		group := randomGroup()
-		return at.createTagged(l, group, newLink(l.Kind, l.Name, group))
+	case linkspec.Bridge:
+		return at.createBridge(l)
+	case linkspec.IFB:
+		return at.createIFB(l)
 	case linkspec.Veth:
 		return at.createVeth(l)
+	case linkspec.VLANDevice:
+		return at.createVLANDevice(l)
 	}
 	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 }
@@ -168,7 +171,7 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// tagged is a bridge, an ifb device or a veth that stays, unless it is discarded.
+// tagged is a link other than a tap that stays, unless it is discarded.
 type tagged struct {
 	k     *Kernel
 	name  string
@@ -187,6 +190,35 @@ func (d *tagged) Discard() error {
 	}
 	d.kept = true
 	return d.k.deleteOne(linkspec.Link{Name: d.name, Index: d.index})
+}
+
+// createBridge makes a bridge whose MAC address counts as set by the user, so
+// that it never follows that of a port.
+func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
+	group := randomGroup()
+	m := newTagged(l.Name, group).attr(unix.IFLA_ADDRESS, randomMAC())
+	bridgeInfo(m, l.VLANFiltering)
+	d, err := k.createTagged(l, group, m)
+	if errors.Is(err, unix.EOPNOTSUPP) && l.VLANFiltering != nil {
+		if cannot := k.CanFilter(); cannot != nil {
+			return nil, fmt.Errorf("make bridge %s: %w", l.Name, cannot)
+		}
+	}
+	return d, err
+}
+
+func (k *Kernel) createIFB(l linkspec.Link) (linkspec.Draft, error) {
+	group := randomGroup()
+	m := newTagged(l.Name, group).attr(unix.IFLA_ADDRESS, randomMAC())
+	m.nest(unix.IFLA_LINKINFO, func() { m.text(unix.IFLA_INFO_KIND, string(linkspec.IFB)) })
+	return k.createTagged(l, group, m)
+}
+
+// newTagged begins a request for a link in that device group.
+func newTagged(name string, group uint32) *message {
+	return newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		text(unix.IFLA_IFNAME, name).
+		u32(unix.IFLA_GROUP, group)
 }
 
 // createTagged sends a request for a link in that device group, with its alias.
@@ -221,18 +253,6 @@ func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (l
 		return nil, errors.Join(fmt.Errorf("tag %s %s: %w", l.Kind, l.Name, err), d.Discard())
 	}
 	return d, nil
-}
-
-// newLink asks for a link whose MAC address counts as set by the user, so that a
-// bridge's never follows that of a port.
-func newLink(kind linkspec.Kind, name string, group uint32) *message {
-	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
-		text(unix.IFLA_IFNAME, name).
-		attr(unix.IFLA_ADDRESS, randomMAC()).
-		u32(unix.IFLA_GROUP, group)
-	return m.nest(unix.IFLA_LINKINFO, func() {
-		m.text(unix.IFLA_INFO_KIND, string(kind))
-	})
 }
 
 // randomMAC is a locally administered unicast address.

@@ -27,7 +27,8 @@ const (
 func (k *Kernel) Link(name string) (linkspec.Link, error) { return k.look(name) }
 
 // look looks up a link of this namespace. Addresses take a second request, and the
-// name of the bridge a third.
+// name of the bridge a third. Where that, or the link itself, filters VLANs a
+// fourth asks for them.
 func (k *Kernel) look(name string) (linkspec.Link, error) {
 	reply, err := k.conn.get(getLink(name))
 	if err != nil {
@@ -35,8 +36,9 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 	}
 	r := decodeLink(reply)
 	l := r.link
+	filters := r.filters()
 	if r.master != 0 {
-		if l.Master, err = k.masterOf(r.master); err != nil {
+		if l.Master, filters, err = k.masterOf(r.master); err != nil {
 			return linkspec.Link{}, missing(name, err)
 		}
 		// A port that learns has no need of bound addresses, and gets none here.
@@ -44,6 +46,16 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 			if l.Stations, err = k.stations(l.Index, r.master); err != nil {
 				return linkspec.Link{}, missing(name, wrap("list bound addresses", err))
 			}
+		}
+	}
+	if filters {
+		if l.VLANs, err = k.vlans(l.Index); err != nil {
+			return linkspec.Link{}, missing(name, err)
+		}
+	}
+	if l.Kind == linkspec.VLANDevice && r.below != 0 {
+		if err = k.addParent(&l, r.below); err != nil {
+			return linkspec.Link{}, missing(name, wrap("look at device below", err))
 		}
 	}
 	l.IPv6, l.AcceptRA = &r.ipv6, &r.acceptRA
@@ -54,7 +66,7 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 }
 
 // Links returns all links, in a dump that grows with their number. Addresses,
-// IPv6 and AcceptRA are not filled in.
+// IPv6, AcceptRA, VLANs and Carried are not filled in.
 func (k *Kernel) Links() ([]linkspec.Link, error) {
 	links, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		u32(unix.IFLA_EXT_MASK, extSkipStats))
@@ -81,11 +93,11 @@ func (k *Kernel) list(m *message) ([]linkspec.Link, error) {
 		return nil, err
 	}
 	links := make([]linkspec.Link, len(payloads))
-	masters := make([]int, len(payloads))
+	masters, below := make([]int, len(payloads)), make([]int, len(payloads))
 	names := map[int]*string{}
 	for i, p := range payloads {
 		r := decodeLink(p)
-		links[i], masters[i] = r.link, r.master
+		links[i], masters[i], below[i] = r.link, r.master, r.below
 		names[r.link.Index] = new(r.link.Name)
 	}
 	for i, master := range masters {
@@ -93,23 +105,29 @@ func (k *Kernel) list(m *message) ([]linkspec.Link, error) {
 			continue
 		}
 		if names[master] == nil {
-			if names[master], err = k.masterOf(master); err != nil {
+			if names[master], _, err = k.masterOf(master); err != nil {
 				return nil, missing(links[i].Name, err)
 			}
 		}
 		links[i].Master = new(*names[master])
 	}
+	for i, index := range below {
+		if name := names[index]; name != nil && links[i].Kind == linkspec.VLANDevice {
+			links[i].Parent = new(*name)
+		}
+	}
 	return links, nil
 }
 
-// masterOf returns the name of the bridge that a link was seen to be a port of:
-// none, if the bridge was deleted since, for then it is no port any more.
-func (k *Kernel) masterOf(index int) (*string, error) {
-	name, err := k.nameOf(index)
+// masterOf returns the name of the bridge that a link was seen to be a port of,
+// and whether it filters VLANs: none, if the bridge was deleted since, for then
+// it is no port any more.
+func (k *Kernel) masterOf(index int) (name *string, filters bool, err error) {
+	r, err := k.recordOf(index)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("look up its bridge: %w", err)
+		return nil, false, fmt.Errorf("look up its bridge: %w", err)
 	}
-	return &name, nil
+	return &r.link.Name, r.filters(), nil
 }
 
 // getLink asks for the link that has the name, or the alternative name.
@@ -134,18 +152,25 @@ func (k *Kernel) indexOf(name string) (int, error) {
 
 // nameOf returns the name of the link that has the index.
 func (k *Kernel) nameOf(index int) (string, error) {
+	r, err := k.recordOf(index)
+	return r.link.Name, err
+}
+
+// recordOf returns what one message tells about the link that has the index.
+func (k *Kernel) recordOf(index int) (record, error) {
 	reply, err := k.conn.get(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, index, 0, 0)...).
 		u32(unix.IFLA_EXT_MASK, extSkipStats))
 	if err != nil {
-		return "", err
+		return record{}, err
 	}
-	return decodeLink(reply).link.Name, nil
+	return decodeLink(reply), nil
 }
 
 // record is what one message tells about a link.
 type record struct {
 	link           linkspec.Link
 	master         int // index, 0 for none
+	below          int // index of the device below, in whatever namespace; 0 for none
 	ipv6, acceptRA bool
 	queues         uint32 // of a multi-queue tap, attached or not
 }
@@ -186,6 +211,8 @@ func decodeLink(b []byte) record {
 			l.Shaped = textOf(v) == "tbf"
 		case unix.IFLA_MASTER:
 			r.master = int(u32Of(v))
+		case unix.IFLA_LINK:
+			r.below = int(u32Of(v))
 		case unix.IFLA_LINKINFO:
 			r.linkInfo(v)
 		case unix.IFLA_AF_SPEC:
@@ -199,9 +226,15 @@ func decodeLink(b []byte) record {
 func (r *record) linkInfo(b []byte) {
 	l := &r.link
 	l.Kind = linkspec.Kind(textOf(lookup(b, unix.IFLA_INFO_KIND)))
-	if data := lookup(b, unix.IFLA_INFO_DATA); l.Kind == "tun" && flagIs(lookup(data, unix.IFLA_TUN_TYPE), tunTypeTap) {
+	data := lookup(b, unix.IFLA_INFO_DATA)
+	switch {
+	case l.Kind == "tun" && flagIs(lookup(data, unix.IFLA_TUN_TYPE), tunTypeTap):
 		l.Kind = linkspec.Tap
 		r.tap(data)
+	case l.Kind == linkspec.Bridge:
+		r.readBridge(data)
+	case l.Kind == linkspec.VLANDevice:
+		r.readVLANDevice(data)
 	}
 	if textOf(lookup(b, unix.IFLA_INFO_SLAVE_KIND)) == string(linkspec.Bridge) {
 		observePort(l, lookup(b, unix.IFLA_INFO_SLAVE_DATA))

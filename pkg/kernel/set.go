@@ -35,9 +35,13 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 		return cnierr.New(cnierr.Config, "delete the tap and let it be made again",
 			"owner, group and multiQueue of a tap can only be set when it is made")
 	}
+	if change.Parent != nil || change.VLANID != nil {
+		return cnierr.New(cnierr.Config, "delete the device and let it be made again",
+			"the VLAN of a VLAN device, and the device below, can only be set when it is made")
+	}
 	steps := []func(l, change linkspec.Link) error{
-		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setStations, k.setShaping, k.setAddresses,
-		k.setSplice, k.setUp,
+		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried,
+		k.setStations, k.setShaping, k.setAddresses, k.setSplice, k.setUp,
 	}
 	for _, step := range steps {
 		if err := step(l, change); err != nil {

@@ -29,9 +29,7 @@ func (k *Kernel) createVeth(l linkspec.Link) (linkspec.Draft, error) {
 }
 
 func newVeth(l linkspec.Link, group uint32, netns int) *message {
-	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
-		text(unix.IFLA_IFNAME, l.Name).
-		u32(unix.IFLA_GROUP, group)
+	m := newTagged(l.Name, group)
 	if l.MAC != nil {
 		m.attr(unix.IFLA_ADDRESS, l.MAC)
 	}

@@ -72,6 +72,15 @@ var fields = []field{
 	scalar("root_block", func(l *Link) **bool { return &l.RootBlock }, onOff),
 	ifKnown(scalar("mcast_router", func(l *Link) **bool { return &l.McastRouter }, onOff)),
 	ifKnown(scalar("locked", func(l *Link) **bool { return &l.Locked }, onOff)),
+	scalar("vlan_filtering", func(l *Link) **bool { return &l.VLANFiltering }, onOff),
+	{
+		name: "vlan", texts: func(l *Link) []string { return vlanTexts(l.VLANs) },
+		take: func(dst, src *Link) { dst.VLANs = src.VLANs },
+		undo: func(dst, _, got *Link) { dst.VLANs = got.VLANs },
+	},
+	scalar("link", func(l *Link) **string { return &l.Parent }, orNone),
+	scalar("vlan id", func(l *Link) **int { return &l.VLANID }, strconv.Itoa),
+	scalar("carried", func(l *Link) **bool { return &l.Carried }, onOff),
 	{
 		name: "fdb", rule: has, texts: func(l *Link) []string { return macTexts(l.Stations) },
 		take: func(dst, src *Link) { dst.Stations = src.Stations },

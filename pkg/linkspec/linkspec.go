@@ -125,6 +125,21 @@ type Link struct {
 	Shaping *Shaping
 	Shaped  bool
 
+	// Bridges only. VLANFiltering is nil where the kernel cannot; DefaultPVID is
+	// the VLAN that a new port is in, 0 for none (observed only).
+	VLANFiltering *bool
+	DefaultPVID   int
+
+	// VLANs are those that a port of a bridge is in, these and no others; for a
+	// bridge they are observed only. There are none where the bridge does not filter.
+	VLANs []VLAN
+
+	// VLAN devices only. Carried tells that the bridge below is in the VLAN itself,
+	// tagged: else it hands the device no frames.
+	Parent  *string // name of the device below
+	VLANID  *int
+	Carried *bool
+
 	Addresses   []Address      // declared: those it must have
 	NoAddresses []netip.Prefix // declared: those it must not have
 }
@@ -152,6 +167,9 @@ type State struct {
 	Sysctls []Sysctl
 	// Masquerade is nil where none is declared.
 	Masquerade *Masquerade
+	// Filters names the bridge that must be able to tell VLANs apart, or to learn
+	// it without harm, before anything is made; "" for none.
+	Filters string
 }
 
 // Shared tells whether the state holds anything that other attachments change
@@ -179,6 +197,9 @@ func (s State) String() string {
 	}
 	if s.Masquerade != nil {
 		b.WriteString(s.Masquerade.String())
+	}
+	if s.Filters != "" {
+		b.WriteString("filters " + s.Filters + "\n")
 	}
 	return b.String()
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // identity lists the fields of Link that say which link is meant or what to do
-// with it. Every other field is declared and compared.
-var identity = []string{"Role", "Kind", "Name", "Netns", "Peer", "Index", "Guest", "Context", "Shaped"}
+// with it, and what is only observed. Every other field is declared and compared.
+var identity = []string{"Role", "Kind", "Name", "Netns", "Peer", "Index", "Guest", "Context", "Shaped", "DefaultPVID"}
 
 // optional lists the fields that not every kernel tells.
 var optional = []string{"McastRouter", "Locked"}
@@ -25,6 +25,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		return reflect.ValueOf([]net.HardwareAddr{{2, 0, 0, 0, 0, 1}})
 	case reflect.TypeFor[[]Address]():
 		return reflect.ValueOf([]Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24")}})
+	case reflect.TypeFor[[]VLAN]():
+		return reflect.ValueOf([]VLAN{{ID: 100}})
 	case reflect.TypeFor[[]netip.Prefix]():
 		return reflect.ValueOf([]netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")})
 	case reflect.TypeFor[[]string]():

@@ -152,18 +152,18 @@ func (a *addressing) defaultRoute(gw netip.Addr) {
 	a.routes = append(a.routes, &types.Route{Dst: zero, GW: gw.AsSlice()})
 }
 
-// gatewayAddresses declares the gateways on the bridge, and refuses or removes
-// what stands against them.
-func (p *bridgePlan) gatewayAddresses(bridge *linkspec.Link, found linkspec.Link, gateways []gateway) error {
+// gatewayAddresses declares the gateways on the device that has them, most often
+// the bridge, and refuses or removes what stands against them.
+func (p *bridgePlan) gatewayAddresses(on *linkspec.Link, found linkspec.Link, gateways []gateway) error {
 	for _, gw := range gateways {
 		if gw.prefix.Addr().Is6() {
-			if *bridge.MTU < minIPv6MTU {
+			if *on.MTU < minIPv6MTU {
 				return cnierr.New(cnierr.Config, "give the bridge an \"mtu\" of 1280 or more, or leave IPv6 out of \"ipam\"",
-					"IPv6 needs an MTU of %d, bridge %s has %d", minIPv6MTU, p.conf.Bridge, *bridge.MTU)
+					"IPv6 needs an MTU of %d, %s %s has %d", minIPv6MTU, on.Kind, on.Name, *on.MTU)
 			}
-			bridge.IPv6 = new(true)
+			on.IPv6 = new(true)
 		}
-		bridge.Addresses = append(bridge.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
+		on.Addresses = append(on.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
 	}
 	for _, have := range found.Addresses {
 		against := opposed(have.Prefix, gateways)
@@ -172,10 +172,10 @@ func (p *bridgePlan) gatewayAddresses(bridge *linkspec.Link, found linkspec.Link
 		}
 		if !p.conf.ForceAddress {
 			return cnierr.New(cnierr.Config,
-				"give every network of one bridge the same gateway, or another \"bridge\"; \"forceAddress\": true removes the other address",
-				"bridge %s has the address %s already, which stands against the gateway %s", p.conf.Bridge, have.Prefix, against)
+				"give every network of one bridge and VLAN the same gateway, or another \"bridge\"; \"forceAddress\": true removes the other address",
+				"%s %s has the address %s already, which stands against the gateway %s", on.Kind, on.Name, have.Prefix, against)
 		}
-		bridge.NoAddresses = append(bridge.NoAddresses, have.Prefix)
+		on.NoAddresses = append(on.NoAddresses, have.Prefix)
 	}
 	return nil
 }

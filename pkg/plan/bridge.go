@@ -43,6 +43,9 @@ func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.
 
 func (p *bridgePlan) Observe() []string {
 	keys := slices.Concat([]string{p.conf.Bridge, p.att.PortHandle()}, uplinkOf(p.conf).Observe(), p.devices(), p.candidates())
+	if p.hasGatewayDevice() {
+		keys = append(keys, p.gatewayName())
+	}
 	if slices.ContainsFunc(keys, func(key string) bool { return linkspec.SplitKey(key).Netns != "" }) {
 		keys = append(keys, p.att.PortName())
 	}
@@ -140,7 +143,7 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 	if away(tap) {
 		return p.claimPort(f, tap, uplink)
 	}
-	return linkspec.State{Links: append(claimed(uplink), linkspec.Link{
+	return linkspec.State{Filters: p.filters(), Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
 	})}, nil
 }
@@ -157,7 +160,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 			return linkspec.State{}, result.Answer{}, err
 		}
 	}
-	bridge, port, err := p.links(f, tap, guest.gateways)
+	bridges, port, err := p.links(f, tap, guest.gateways)
 	if err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}
@@ -178,16 +181,15 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if away(tap) {
 		answer.TapNetns, answer.Port = tap.Netns, p.att.PortName()
 	}
-	links := []linkspec.Link{bridge}
 	uplink, err := p.uplink(f, tap.Key())
 	if err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}
 	if uplink != nil {
-		links = append(links, *uplink)
+		bridges = slices.Insert(bridges, 1, *uplink)
 	}
-	links = slices.Concat(links, p.shapers(), p.members(port, tap.Netns))
-	state := linkspec.State{Links: links, Sysctls: forwarding(guest.gateways)}
+	links := slices.Concat(bridges, p.shapers(), p.members(port, tap.Netns))
+	state := linkspec.State{Links: links, Sysctls: forwarding(guest.gateways), Filters: p.filters()}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -205,18 +207,18 @@ func (p *bridgePlan) guestMAC() net.HardwareAddr {
 	return p.att.GuestMAC()
 }
 
-// links declares the bridge and the port, as far as the configuration, the
-// host and the gateways decide them.
-func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (bridge, port linkspec.Link, err error) {
+// links declares the bridge, the gateway if that is a device of its own, and the
+// port, as far as the configuration, the host and the gateways decide them.
+func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (bridges []linkspec.Link, port linkspec.Link, err error) {
 	found, there := f[p.conf.Bridge]
 	if there && found.Kind != linkspec.Bridge {
-		return bridge, port, cnierr.New(cnierr.Config, "give \"bridge\" the name of a bridge, or a name that is not taken",
+		return nil, port, cnierr.New(cnierr.Config, "give \"bridge\" the name of a bridge, or a name that is not taken",
 			"%s is not a bridge but a %s device", p.conf.Bridge, found.Kind)
 	}
-	bridge = linkspec.Link{Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
+	bridge := linkspec.Link{Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
 	switch {
 	case p.conf.Existing && !there:
-		return bridge, port, missingBridge(p.conf.Bridge)
+		return nil, port, missingBridge(p.conf.Bridge)
 	case p.conf.Existing:
 		bridge.Role, bridge.MAC, bridge.MTU = linkspec.Joined, found.MAC, found.MTU
 	case there && !ours(found):
@@ -228,18 +230,22 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 		p.own(&bridge, found)
 	}
 	if there && p.conf.MTU != 0 && !p.conf.Existing && *found.MTU != p.conf.MTU {
-		return bridge, port, cnierr.New(cnierr.Config,
+		return nil, port, cnierr.New(cnierr.Config,
 			"give every network of one bridge the same \"mtu\", or leave it out; to change a bridge that stands: ip link set "+p.conf.Bridge+" mtu N, then the same \"mtu\" in the conflist",
 			"bridge %s has an MTU of %d, not of %d", p.conf.Bridge, *found.MTU, p.conf.MTU)
 	}
-	if err = p.gatewayAddresses(&bridge, found, gateways); err != nil {
-		return bridge, port, err
+	if err = p.checkFiltering(found); err != nil {
+		return nil, port, err
+	}
+	bridge.VLANFiltering = p.filtering()
+	if bridges, err = p.gatewayLinks(f, bridge, gateways); err != nil {
+		return nil, port, err
 	}
 	if port, err = p.port(tap, *bridge.MTU); err != nil {
-		return bridge, port, err
+		return nil, port, err
 	}
-	port.Shaping = p.shaping()
-	return bridge, port, p.checkLimits(f, *port.MTU)
+	port.Shaping, port.VLANs = p.shaping(), p.vlans(found)
+	return bridges, port, p.checkLimits(f, *port.MTU)
 }
 
 // ours tells whether a bridge was made by this software.
@@ -314,6 +320,9 @@ func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 	if !conf.Existing {
 		r.Bridge = conf.Bridge
 	}
+	if conf.VLAN != 0 && conf.Bridge != "" {
+		r.Gateway = attachment.GatewayName(conf.Bridge, conf.VLAN)
+	}
 	return r, nil
 }
 
@@ -327,6 +336,7 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 		return Needs{}, err
 	}
 	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	needs.VLANs = conf.VLAN != 0 || conf.Trunk != nil
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

@@ -45,6 +45,7 @@ var leases = map[string]string{
 	"host-nat":      `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"},{"address":"fd00:90::2/64","gateway":"fd00:90::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"firecracker":   `{"ips":[{"address":"10.91.0.2/16","gateway":"10.91.0.1"},{"address":"fd00:91::2/64","gateway":"fd00:91::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"talos":         `{"ips":[{"address":"10.5.0.2/24","gateway":"10.5.0.1"}]}`,
+	"vlans":         `{"ips":[{"address":"10.100.0.2/16","gateway":"10.100.0.1"},{"address":"fd00:100::2/64","gateway":"fd00:100::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"lan-static":    `{"ips":[{"address":"192.168.1.50/24","gateway":"192.168.1.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"192.168.1.1"}]}`,
 }
 

@@ -29,7 +29,7 @@ func (p *bridgePlan) claimPort(f Facts, tap linkspec.Link, uplink *linkspec.Link
 			"DEL the attachment that "+*tap.Splice+" belongs to (ip link show in that namespace tells), or make another tap for this one",
 			"tap %s is spliced to %s already", tap.Key(), *tap.Splice)
 	}
-	return linkspec.State{Links: append(claimed(uplink), linkspec.Link{
+	return linkspec.State{Filters: p.filters(), Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Owned, Kind: linkspec.Veth, Name: p.att.PortName(),
 		Peer:     &linkspec.Place{Netns: tap.Netns, Name: p.att.InnerName()},
 		Alias:    new(attachment.Tag{Attachment: p.att}.String()),

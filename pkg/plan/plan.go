@@ -59,7 +59,10 @@ type Removal struct {
 	// owns taps.
 	Port bool
 	// Bridge is what to remove when its last port is gone; "" for none.
-	Bridge   string
+	Bridge string
+	// Gateway is the device with the gateway's address in the VLAN that the
+	// configuration names; "" for none.
+	Gateway  string
 	Delegate *Delegate
 	// Masquerades are what may be masqueraded for the attachment, one for each
 	// backend that may have been used; Joined is the bridge whose ports rely on it, and on an
@@ -73,6 +76,7 @@ type Needs struct {
 	Tun       bool    // to make taps
 	Bridge    string  // whose ports are not used up; "" for none
 	MustExist bool    // the bridge belongs to somebody else
+	VLANs     bool    // of a kernel that tells them apart on bridges
 	Uplink    *Uplink // nil for none
 	Delegate  *Delegate
 	// Masquerade is by what to masquerade; "" for not at all.

@@ -28,22 +28,28 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 	if err != nil {
 		return linkspec.State{}, err
 	}
-	bridge := p.promisedBridge(said, f[p.conf.Bridge])
+	links := []linkspec.Link{p.promisedBridge(said, f[p.conf.Bridge])}
+	if len(gateways) > 0 && p.hasGatewayDevice() && !p.inVLAN(f[p.conf.Bridge]) {
+		device := p.gatewayDevice()
+		device.MTU = links[0].MTU
+		links = append(links, device)
+	}
 	for _, gw := range gateways {
+		on := &links[len(links)-1]
 		if gw.prefix.Addr().Is6() {
-			bridge.IPv6 = new(true)
+			on.IPv6 = new(true)
 		}
-		bridge.Addresses = append(bridge.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
+		on.Addresses = append(on.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
 	}
 	port := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: nic.Name,
 		AltNames: []string{p.att.PortHandle()},
 		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
-		MTU: p.promisedMTU(f, nic.Name), Shaping: p.shaping(),
+		MTU: p.promisedMTU(f, nic.Name), Shaping: p.shaping(), VLANs: p.vlans(f[p.conf.Bridge]),
 	}
 	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
-	links := slices.Concat([]linkspec.Link{bridge}, p.promisedUplink(), p.shapers(), p.members(port, netns))
+	links = slices.Concat(slices.Insert(links, 1, p.promisedUplink()...), p.shapers(), p.members(port, netns))
 	state := linkspec.State{Links: links, Sysctls: forwarding(gateways)}
 	if state.Masquerade, err = p.masquerade(p.promisedIPs(index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
@@ -54,7 +60,7 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 // promisedBridge declares of the bridge what ADD may have set: more for one
 // that this software made than for somebody else's.
 func (p *bridgePlan) promisedBridge(said *types100.Interface, found linkspec.Link) linkspec.Link {
-	bridge := linkspec.Link{Role: linkspec.Shared, Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
+	bridge := linkspec.Link{Role: linkspec.Shared, Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true), VLANFiltering: p.filtering()}
 	switch {
 	case p.conf.Existing:
 		bridge.Role = linkspec.Joined

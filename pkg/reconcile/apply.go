@@ -48,6 +48,9 @@ func (r *Receipt) Undo() error {
 func (r *Receipt) before(step func() error) { r.steps = append(r.steps, step) }
 
 func (r *Receipt) bringAbout(ctx context.Context, s linkspec.State) error {
+	if err := canFilter(r.k, s.Filters); err != nil {
+		return err
+	}
 	for _, c := range s.Sysctls {
 		if err := r.sysctl(c); err != nil {
 			return err
@@ -211,8 +214,8 @@ func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, got, err
 	}
-	// A Create that fails half way may leave a bridge, but one that is ours.
-	r.before(func() error { return releaseBridge(r.k, want.Name) })
+	// A Create that fails half way may leave a link, but one that is ours.
+	r.before(func() error { return release(r.k, want) })
 	draft, err := r.k.Create(want)
 	if err != nil {
 		return nil, got, fmt.Errorf("create: %w", err)
@@ -265,9 +268,15 @@ func (r *Receipt) restore(got, undo linkspec.Link) error {
 	return nil
 }
 
-// restoreShared leaves a bridge alone that other ports rely on by now: what
-// was set on it is what their own attachments declare, too.
+// restoreShared leaves a bridge or gateway alone that other ports rely on by
+// now: what was set on it is what their own attachments declare, too.
 func (r *Receipt) restoreShared(got, undo linkspec.Link) error {
+	if got.Kind == linkspec.VLANDevice {
+		if idle, err := idleGateway(r.k, got.Name); err != nil || idle == nil {
+			return err
+		}
+		return r.restore(got, undo)
+	}
 	ports, err := r.k.Ports(got.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -31,7 +31,8 @@ type Kernel interface {
 	LinkIn(netns, name string) (linkspec.Link, error)
 
 	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
-	// the number of links. Addresses, IPv6 and AcceptRA are not filled in.
+	// the number of links. Addresses, IPv6, AcceptRA, VLANs, Carried
+	// and Stations are not filled in.
 	Links() ([]linkspec.Link, error)
 
 	// Ports returns the ports of the bridge, filled in as by Links.
@@ -43,18 +44,19 @@ type Kernel interface {
 	Routes(name string) ([]netip.Prefix, error)
 
 	// Create makes a link of that kind and name, down, with the fields that can
-	// only be given at creation: for a tap owner, group and multiQueue. A tap
-	// that is not kept dies with the process. A bridge gets a MAC address of its
-	// own that no port changes, and like an ifb device and a veth the alias that it
-	// declares, from its first moment on: one without it would be nobody's if the
+	// only be given at creation: for a tap owner, group and multiQueue, for a VLAN
+	// device the VLAN and the device below. A tap that is not kept dies with the
+	// process. A bridge gets a MAC address of its own that no port changes, and
+	// filters VLANs if it declares that. Every link but a tap has the alias that it
+	// declares from its first moment on: one without it would be nobody's if the
 	// process ended there. The other end of a veth, down as well, is made at its
 	// Peer's place. It is deleted with that end, and with its namespace.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
 	// in which no frame passes before the port is as declared: names, IPv6,
-	// attributes and bridge first, then port flags, then limits, in place of those
-	// that the port had, then addresses, then splice, up. An
+	// attributes and bridge first, then port flags, VLANs and stations, then limits,
+	// in place of those that the port had, then addresses, then splice, then up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
 	// is set anew. Down, where declared, comes first of all. A station that
@@ -69,6 +71,10 @@ type Kernel interface {
 	// own or is bound to it in the bridge's forwarding database, and "" where
 	// there is none. Addresses that the bridge merely learned do not count.
 	Holder(bridge string, mac net.HardwareAddr) (string, error)
+
+	// CanFilter is an error that is errors.ErrUnsupported where the kernel's bridges
+	// cannot tell VLANs apart. It makes nothing.
+	CanFilter() error
 
 	// Sysctl reads a kernel parameter of the namespace: key with dots, value
 	// without white space at its ends.

@@ -45,7 +45,11 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		errs = append(errs, freed, reconcile.RemovePort(c.k, r.Attachment),
 			reconcile.RemoveIn(c.k, r.Netns, r.Attachment, r.Names...))
 	}
+	// With the bridge goes its gateway, so that comes second.
 	errs = append(errs, reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge))
+	if r.Gateway != "" {
+		errs = append(errs, reconcile.ReleaseGateway(ctx, c.k, r.Gateway))
+	}
 	return errors.Join(errs...)
 }
 
@@ -87,7 +91,7 @@ func (c *call) gc(ctx context.Context) error {
 		}
 		return reconcile.DeleteStale(c.k, stale)
 	}
-	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge)}
+	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge), reconcile.SweepGateways(ctx, c.k, r.Joined)}
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}

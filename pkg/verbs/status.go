@@ -31,6 +31,11 @@ func (c *call) status(ctx context.Context) error {
 			return unavailable(err)
 		}
 	}
+	if needs.VLANs {
+		if err := c.k.CanFilter(); err != nil {
+			return unavailable(err)
+		}
+	}
 	if needs.Masquerade != "" {
 		if _, err := c.k.Masquerades(linkspec.Masquerade{Backend: needs.Masquerade}); err != nil {
 			return unavailable(err)

@@ -32,6 +32,7 @@ type Kernel struct {
 	next        int      // index of the next link
 	sysctls     map[string]string
 	masquerades []linkspec.Masquerade
+	noVLANs     bool
 	lock        chan struct{} // holds a token while it is free
 }
 
@@ -45,7 +46,10 @@ type link struct {
 	isMTUSet bool // the bridge does not follow its ports' MTU
 	isMACSet bool // the bridge does not follow its ports' MAC address
 	static   map[string]*link
-	routes   []netip.Prefix // by hand
+	routes   []netip.Prefix  // by hand
+	filters  bool            // a bridge: tells VLANs apart
+	vlans    []linkspec.VLAN // of a port, or of the bridge itself, whether it filters or not
+	below    *link           // a VLAN device
 }
 
 // New returns a namespace that holds the loopback device, and the parameters

@@ -47,7 +47,7 @@ func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	for index := range k.next {
 		if n := k.links[index]; n != nil && n.Netns == "" && pick(n) {
 			l := n.observe()
-			l.Addresses, l.IPv6, l.AcceptRA = nil, nil, nil
+			l.Addresses, l.IPv6, l.AcceptRA, l.VLANs, l.Carried = nil, nil, nil, nil, nil
 			list = append(list, l)
 		}
 	}
@@ -73,6 +73,9 @@ func (k *Kernel) add(name string, kind linkspec.Kind) *link {
 	n.MTU, n.TxQueueLen = new(defaultMTU), new(1000)
 	n.MAC = net.HardwareAddr{0x02, 0, 0, 0, byte(k.next >> 8), byte(k.next)}
 	n.IPv6, n.AcceptRA = new(true), new(true)
+	if n.Kind == linkspec.Bridge && !k.noVLANs {
+		n.DefaultPVID, n.vlans = defaultVLAN, defaultVLANs()
+	}
 	k.links[k.next] = n
 	k.next++
 	return n
@@ -96,6 +99,11 @@ func (k *Kernel) remove(n *link) {
 		}
 	}
 	delete(k.links, n.Index)
+	for _, upper := range k.links {
+		if upper.below == n {
+			k.remove(upper)
+		}
+	}
 }
 
 // leave takes a port off its bridge.
@@ -104,7 +112,7 @@ func (k *Kernel) leave(n *link) {
 	if bridge == nil {
 		return
 	}
-	n.master = nil
+	n.master, n.vlans = nil, nil
 	for _, flag := range n.portFlags() {
 		*flag = nil
 	}
@@ -130,7 +138,7 @@ func (k *Kernel) join(n, bridge *link) error {
 	case ports >= maxPorts:
 		return full(bridge.Name)
 	}
-	n.master = bridge
+	n.master, n.vlans = bridge, defaultVLANs()
 	for _, flag := range n.portFlags() {
 		*flag = new(false)
 	}
@@ -187,6 +195,7 @@ func (n *link) observe() linkspec.Link {
 	if n.master != nil {
 		l.Master = new(n.master.Name)
 	}
+	n.observeVLANs(&l)
 	if *l.MTU < minIPv6MTU { // the kernel takes IPv6 off the device
 		l.IPv6, l.AcceptRA = new(false), new(false)
 	}
@@ -225,11 +234,11 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 	return "", nil
 }
 
-// Create makes a tap, a bridge or an ifb device, down.
+// Create makes a tap, a bridge, an ifb or VLAN device or a veth pair, down.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !slices.Contains([]linkspec.Kind{linkspec.Tap, linkspec.Bridge, linkspec.IFB, linkspec.Veth}, l.Kind) {
+	if !slices.Contains([]linkspec.Kind{linkspec.Tap, linkspec.Bridge, linkspec.IFB, linkspec.Veth, linkspec.VLANDevice}, l.Kind) {
 		return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 	}
 	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, l.Name)
@@ -242,16 +251,24 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if _, err := k.findIn(l.Netns, l.Name); err == nil {
 		return nil, fmt.Errorf("create %s: %w", l.Name, fs.ErrExist)
 	}
+	below, err := k.beneath(l)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", l.Name, err)
+	}
 	n, err := k.make(l)
 	if err != nil {
 		return nil, err
 	}
-	n.isDraft = true
+	n.isDraft, n.below = true, below
+	n.filters = l.VLANFiltering != nil && *l.VLANFiltering
 	if l.Kind == linkspec.Tap {
 		n.Owner, n.Group = orDefault(l.Owner, linkspec.NoID), orDefault(l.Group, linkspec.NoID)
 		n.MultiQueue, n.Persist = orDefault(l.MultiQueue, false), new(false)
 	} else if l.Alias != nil {
 		n.Alias = new(*l.Alias)
+	}
+	if below != nil {
+		n.VLANID, n.MTU, n.MAC = new(*l.VLANID), new(*below.MTU), below.MAC
 	}
 	return &draft{k: k, n: n}, nil
 }

@@ -28,6 +28,9 @@ func (k *Kernel) Set(l, change linkspec.Link) error {
 	if change.Owner != nil || change.Group != nil || change.MultiQueue != nil {
 		return fmt.Errorf("link %s: owner, group and multiQueue of a tap can only be set when it is made", l.Name)
 	}
+	if change.Parent != nil || change.VLANID != nil {
+		return fmt.Errorf("link %s: VLAN and device below can only be set when it is made", l.Name)
+	}
 	if err := k.set(n, change); err != nil {
 		return fmt.Errorf("link %s: %w", l.Name, err)
 	}
@@ -39,7 +42,8 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 		n.Up = new(false)
 	}
 	steps := []func(*link, linkspec.Link) error{
-		k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setStations, k.setShaping, k.setAddresses, k.setSplice,
+		k.setAltNames, k.setAttributes, k.setMaster, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried, k.setStations,
+		k.setShaping, k.setAddresses, k.setSplice,
 	}
 	for _, step := range steps {
 		if err := step(n, change); err != nil {

@@ -14,7 +14,7 @@ import (
 // FaultyKernel is a kernel of which one call fails.
 type FaultyKernel struct {
 	// Torn makes the call that fails leave half of its work done: a Set that
-	// sets names, attributes and bridge but neither port flags, addresses nor
+	// sets names, attributes and bridge but neither port flags, VLANs, addresses nor
 	// up, a Delete that deletes the first link.
 	Torn bool
 
@@ -111,6 +111,7 @@ func (f *FaultyKernel) Set(l, change linkspec.Link) error {
 	if f.Torn {
 		first := change
 		first.Hairpin, first.Isolated, first.Addresses, first.NoAddresses, first.Up, first.Shaping = nil, nil, nil, nil, nil, nil
+		first.VLANs, first.Carried = nil, nil
 		if err := f.k.Set(l, first); err != nil {
 			return err
 		}
@@ -138,6 +139,14 @@ func (f *FaultyKernel) Holder(bridge string, mac net.HardwareAddr) (string, erro
 		return "", err
 	}
 	return f.k.Holder(bridge, mac)
+}
+
+// CanFilter is a call of k.
+func (f *FaultyKernel) CanFilter() error {
+	if err := f.call("CanFilter"); err != nil {
+		return err
+	}
+	return f.k.CanFilter()
 }
 
 // Sysctl is a call of k.
