@@ -93,6 +93,22 @@ test-kernels: needs-go ## run tests on Debian's kernels, in QEMU; KERNELS=6.1 SU
 bench-bandwidth: needs-root needs-go ## measure ways to limit a guest's bandwidth (root)
 	$(GO) run ./tests/bench/bandwidth
 
+# How many mutated frames `make fuzz` judges.
+FRAMES ?= 100000000
+
+.PHONY: fuzz
+fuzz: needs-root needs-go ## hold the guard to its oracle on 100 million mutated frames (root); FRAMES=1000000 for fewer
+	$(GO) test -count=1 -timeout 5h -v -run '^TestMutated$$' ./pkg/datapath/guard -frames $(FRAMES)
+
+.PHONY: test-mutation
+test-mutation: needs-root needs-go ## leave out each rule of the guard: an attack must get through (root, clang-14)
+	scripts/prepare lint
+	$(GO) test -count=1 -timeout 20m -tags mutation -run '^TestWithoutRule$$' ./pkg/datapath/guard
+
+.PHONY: bench-guard
+bench-guard: needs-root needs-go ## measure the guard: a frame, and what it takes to attach it (root)
+	$(GO) test -count=1 -run '^$$' -bench . ./pkg/datapath/guard
+
 .PHONY: bench-splice
 bench-splice: needs-root needs-go ## measure ways to connect a tap in a namespace of its own (root); ALL=1 for all that was tried
 	$(GO) run ./tests/bench/splice $(if $(ALL),-all)

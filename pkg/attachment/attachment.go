@@ -53,9 +53,9 @@ func (a Attachment) TapName() string {
 }
 
 // Devices are the derived names of the ifb devices that limit the frames to the
-// attachment's guest ("mvi-": into it) and from it ("mvo-": out of it).
+// attachment's guest ("mvd-": down) and from it ("mvu-": up).
 func (a Attachment) Devices() (toGuest, fromGuest string) {
-	return "mvi-" + a.digest("into")[:nameDigits], "mvo-" + a.digest("out")[:nameDigits]
+	return "mvd-" + a.digest("down")[:nameDigits], "mvu-" + a.digest("up")[:nameDigits]
 }
 
 // GuestMAC is the derived MAC address of the guest's NIC: unicast, locally

@@ -12,7 +12,6 @@ const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
 
 // createVeth makes a veth pair whose other end is in its own namespace from the
 // first: to move it there would hold up every other change of links on the host.
-// The alias comes as that of a bridge does.
 func (k *Kernel) createVeth(l linkspec.Link) (linkspec.Draft, error) {
 	if l.Peer == nil {
 		return nil, fmt.Errorf("create %s: no place for the other end is declared", l.Name)

@@ -151,7 +151,7 @@ func TestBandwidthIsChecked(t *testing.T) {
 			v := h.vm("vm1")
 			name := v.tapOf(n.add(v))
 			n.holds(v)
-			h.sh("tap=" + name + `; in=$(ls /sys/class/net | grep ^mvi- || true); out=$(ls /sys/class/net | grep ^mvo-); ` + test.change)
+			h.sh("tap=" + name + `; in=$(ls /sys/class/net | grep ^mvd- || true); out=$(ls /sys/class/net | grep ^mvu-); ` + test.change)
 			wantError(t, n.check(v), 102, test.words...)
 			n.remove(v)
 			n.add(v)

@@ -37,7 +37,7 @@ func Counters(port int) (pass uint64, drops map[Reason]uint64, err error) {
 	}
 	sums := map[Reason]uint64{}
 	for _, counts := range perCPU {
-		for i := 0; i < len(counts)/8; i++ {
+		for i := range len(counts) / 8 {
 			if n := binary.NativeEndian.Uint64(counts[8*i:]); n > 0 {
 				sums[Reason(i)] += n
 			}

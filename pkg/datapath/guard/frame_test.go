@@ -128,8 +128,8 @@ func frag(next, offset, more int) []byte {
 	return cat([]byte{byte(next), 0}, u16(offset<<3|more), zeros(4))
 }
 
-func routing(next, kind, left int) []byte {
-	return cat([]byte{byte(next), 2, byte(kind), byte(left)}, zeros(4), ip(neighbour6))
+func routing(kind, left int) []byte {
+	return cat([]byte{pTCP, 2, byte(kind), byte(left)}, zeros(4), ip(neighbour6))
 }
 
 // dhcp is a request of a client, from the Ethernet header's payload on.

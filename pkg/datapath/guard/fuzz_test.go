@@ -126,7 +126,7 @@ func mutate(r *rand.Rand, f []byte, seeds [][]byte) []byte {
 			other := seeds[r.IntN(len(seeds))]
 			f = append(f[:at], other[min(at, len(other)):]...)
 		case 9:
-			f[r.IntN(12)] ^= byte(r.Uint32()) & byte(r.Uint32()) & byte(r.Uint32())
+			f[r.IntN(12)] ^= 1 << r.IntN(8)
 		}
 		fitted(r, f)
 	}

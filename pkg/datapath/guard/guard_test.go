@@ -1,15 +1,22 @@
 package guard_test
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/guard"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
 
@@ -25,14 +32,13 @@ func newPort(t testing.TB) int {
 	return link.Attrs().Index
 }
 
-func run(t testing.TB, command string) string {
+func run(t testing.TB, command string) {
 	t.Helper()
 	words := strings.Fields(command)
 	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
-	return string(out)
 }
 
 // plain are the rules of a guest with one address of each family.
@@ -75,4 +81,131 @@ func BenchmarkAttach(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestReplace changes the rules of a guard: the counters begin anew.
+func TestReplace(t *testing.T) {
+	port := newPort(t)
+	attach(t, port, plain)
+	everything := plain
+	everything.MACs = append(slices.Clone(plain.MACs), net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 0x12})
+	everything.Addresses = append(slices.Clone(plain.Addresses), netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd00:2::/64"))
+	everything.VLANs = []int{1, 63, 64, 4094}
+	everything.Isolate, everything.Subnets = true, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00:1::/64")}
+	everything.HostAccess, everything.Router, everything.HostMACs = linkspec.HostGateway, 7, everything.MACs[1:2]
+	everything.Metadata, everything.VRRP, everything.StormLimit = true, true, 700001
+	attach(t, port, everything)
+	attach(t, port, guard.Rules{MACs: plain.MACs, L2Only: true})
+	attach(t, port, plain)
+}
+
+// attach attaches, and reads back.
+func attach(t *testing.T, port int, r guard.Rules) {
+	t.Helper()
+	if err := guard.Attach(port, r); err != nil {
+		t.Fatal(err)
+	}
+	got, s, err := guard.Observe(port)
+	if err != nil || s != guard.InPlace || !got.Equal(r.Canonical()) {
+		t.Fatalf("got %v, %v\n%v\nwant\n%v", s, err, got.Texts(), r.Canonical().Texts())
+	}
+}
+
+// TestSame leaves a guard alone that is as it should be.
+func TestSame(t *testing.T) {
+	port := newPort(t)
+	attach(t, port, plain)
+	before := id(t, port)
+	attach(t, port, plain)
+	if after := id(t, port); after != before {
+		t.Errorf("program %d was replaced by %d", before, after)
+	}
+	changed := plain
+	changed.StormLimit++
+	attach(t, port, changed)
+	if after := id(t, port); after == before {
+		t.Error("other rules, but the same program")
+	}
+}
+
+func place(port int) tcbpf.Filter {
+	return tcbpf.Filter{Link: port, Hook: tcbpf.Ingress, Priority: guard.Priority, Name: "microvm-cni:guard"}
+}
+
+func id(t *testing.T, port int) uint32 {
+	t.Helper()
+	p, err := place(port).Observe()
+	if err != nil || p.ID == 0 {
+		t.Fatalf("no program: %v", err)
+	}
+	return p.ID
+}
+
+// TestForged puts another program in the guard's place.
+func TestForged(t *testing.T) {
+	port := newPort(t)
+	p, err := tcbpf.Load(&ebpf.ProgramSpec{
+		Name: "guard", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = errors.Join(place(port).Attach(p), p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, s, err := guard.Observe(port); err != nil || s != guard.Changed {
+		t.Errorf("got %v, %v", s, err)
+	}
+	attach(t, port, plain)
+}
+
+func TestNoGuard(t *testing.T) {
+	port := newPort(t)
+	if _, _, err := guard.Counters(port); !errors.Is(err, guard.ErrNoGuard) {
+		t.Errorf("counters: %v", err)
+	}
+	if _, err := guard.LastDrops(port); !errors.Is(err, guard.ErrNoGuard) {
+		t.Errorf("last drops: %v", err)
+	}
+	if err := guard.Detach(port); err != nil {
+		t.Errorf("detach: %v", err)
+	}
+}
+
+func TestSupported(t *testing.T) {
+	if err := guard.Supported(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	port := newPort(t)
+	many := func(n int) (all []netip.Prefix) {
+		for i := range n {
+			all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, 9, byte(i)}), 32))
+		}
+		return all
+	}
+	for name, r := range map[string]guard.Rules{
+		"no MAC":             {},
+		"multicast MAC":      {MACs: []net.HardwareAddr{{1, 0, 0, 0, 0, 1}}},
+		"short MAC":          {MACs: []net.HardwareAddr{{2, 0}}},
+		"multicast address":  {MACs: plain.MACs, Addresses: []netip.Prefix{netip.MustParsePrefix("ff02::/16")}},
+		"0.0.0.0":            {MACs: plain.MACs, Addresses: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/32")}},
+		"too many addresses": {MACs: plain.MACs, Addresses: many(17)},
+		"VLAN 0":             {MACs: plain.MACs, VLANs: []int{0}},
+		"VLAN 4095":          {MACs: plain.MACs, VLANs: []int{4095}},
+		"host access":        {MACs: plain.MACs, HostAccess: "some"},
+		"storm limit":        {MACs: plain.MACs, StormLimit: -1},
+	} {
+		err := guard.Attach(port, r)
+		if e := new(*cnierr.Error); !errors.As(err, e) || (*e).Code != cnierr.Config {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, s, err := guard.Observe(port); s != guard.Absent || err != nil {
+			t.Fatalf("%s left a guard: %v, %v", name, s, err)
+		}
+	}
+	attach(t, port, guard.Rules{MACs: plain.MACs, Addresses: many(16)})
 }

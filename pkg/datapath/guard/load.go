@@ -3,10 +3,12 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
@@ -56,12 +58,12 @@ func load(spec *ebpf.CollectionSpec, r Rules) (l loaded, err error) {
 		}
 	}()
 	for _, name := range []string{rodata, dropsMap, lastMap, stormMap} {
-		m, err := newMap(spec.Maps[name], value)
-		if err != nil {
+		var m *ebpf.Map
+		if m, err = newMap(spec.Maps[name], value); err != nil {
 			return l, err
 		}
 		l.maps = append(l.maps, m)
-		if err := program.Instructions.AssociateMap(name, m); err != nil {
+		if err = program.Instructions.AssociateMap(name, m); err != nil {
 			return l, fmt.Errorf("refer to map %s: %w", name, err)
 		}
 	}
@@ -73,6 +75,9 @@ func load(spec *ebpf.CollectionSpec, r Rules) (l loaded, err error) {
 // checked, cannot be changed by anybody any more.
 func newMap(spec *ebpf.MapSpec, value []byte) (*ebpf.Map, error) {
 	s := *spec
+	if spec.Name == dropsMap {
+		s.Key, s.Value = countersType()
+	}
 	if spec.Name != rodata {
 		m, err := ebpf.NewMap(&s)
 		return m, refused(err, "make BPF map "+spec.Name)
@@ -89,6 +94,18 @@ func newMap(spec *ebpf.MapSpec, value []byte) (*ebpf.Map, error) {
 		return nil, errors.Join(refused(err, "freeze BPF map "+rulesMap), m.Close())
 	}
 	return m, nil
+}
+
+// countersType is what bpftool calls the counters.
+func countersType() (key, value btf.Type) {
+	number := &btf.Int{Name: "u64", Size: 8}
+	counters := &btf.Struct{Name: dropsMap, Size: uint32(8 * len(reasons))}
+	for i, r := range reasons {
+		counters.Members = append(counters.Members, btf.Member{
+			Name: strings.ReplaceAll(r.name, "-", "_"), Type: number, Offset: btf.Bits(64 * i),
+		})
+	}
+	return &btf.Int{Name: "u32", Size: 4}, counters
 }
 
 func refused(err error, doing string) error {

@@ -35,7 +35,7 @@ type constants struct {
 	Own4Len, Own6Len           uint32
 	Subnets4Len, Subnets6Len   uint32
 	Gateways4Len, Gateways6Len uint32
-	_                          uint32
+	StormLimit                 uint32 // only to be read back
 	StormInterval, StormBurst  uint64 // ns
 	MACs                       [linkspec.MaxGuardMACs]uint64
 	HostMACs                   [linkspec.MaxGuardHostMACs]uint64
@@ -77,6 +77,7 @@ func encode(r Rules) ([]byte, error) {
 		c.VLANs[v/64] |= 1 << (v % 64)
 	}
 	if r.StormLimit > 0 {
+		c.StormLimit = uint32(r.StormLimit)
 		c.StormInterval = uint64(time.Second) / uint64(r.StormLimit)
 		c.StormBurst = uint64(time.Second) - c.StormInterval
 	}
@@ -143,7 +144,7 @@ func decode(b []byte) (Rules, error) {
 		return Rules{}, err
 	}
 	r := Rules{
-		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, Metadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0,
+		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, Metadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0, StormLimit: int(c.StormLimit),
 		Router: int(c.Router), HostAccess: hostAccess[min(int(c.HostAccess), len(hostAccess)-1)],
 		MACs:      decodeMACs(c.MACs[:], c.MACsLen),
 		HostMACs:  decodeMACs(c.HostMACs[:], c.HostMACsLen),
@@ -160,9 +161,6 @@ func decode(b []byte) (Rules, error) {
 		if c.VLANs[v/64]>>(v%64)&1 != 0 {
 			r.VLANs = append(r.VLANs, v)
 		}
-	}
-	if c.StormInterval > 0 {
-		r.StormLimit = int(uint64(time.Second) / c.StormInterval)
 	}
 	return r.Canonical(), nil
 }

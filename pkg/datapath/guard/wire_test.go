@@ -35,7 +35,7 @@ func newTap(t testing.TB) tap {
 		t.Fatal(err)
 	}
 	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+	if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		t.Fatal(err)
 	}
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -43,7 +43,7 @@ func newTap(t testing.TB) tap {
 		t.Fatal(err)
 	}
 	request.SetUint16(unix.IFF_UP)
-	if err := errors.Join(unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, request), unix.Close(s)); err != nil {
+	if err = errors.Join(unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, request), unix.Close(s)); err != nil {
 		t.Fatal(err)
 	}
 	link, err := net.InterfaceByName("tap")
@@ -73,15 +73,35 @@ func gso(kind byte, start, at int) [virtioHeader]byte {
 // verdict waits for the guard to count one frame more, and returns the reason.
 func (p tap) verdict(t testing.TB, before map[Reason]uint64) Reason {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		for r, n := range p.counts(t) {
+	var why Reason
+	p.until(t, func(counts map[Reason]uint64) bool {
+		for r, n := range counts {
 			if n > before[r] {
-				return r
+				why = r
+				return true
 			}
 		}
+		return false
+	})
+	return why
+}
+
+// until waits for counters that are as told, and returns them.
+func (p tap) until(t testing.TB, done func(map[Reason]uint64) bool) map[Reason]uint64 {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for {
+		if c := p.counts(t); done(c) {
+			return c
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("the guard saw too few frames: %v", p.counts(t))
+		case <-again.C:
+		}
 	}
-	t.Fatal("the guard saw no frame")
-	return 0
 }
 
 func (p tap) counts(t testing.TB) map[Reason]uint64 {
@@ -99,8 +119,10 @@ func TestWire(t *testing.T) {
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	p := newTap(t)
 	// The kernel takes a tag off before a program sees the frame.
-	onWire := map[string]string{"l2/802.1Q": "vlan-not-allowed", "l2/priority tag": "vlan-not-allowed",
-		"l2/802.1Q without IPAM": "vlan-not-allowed", "l2/QinQ": "vlan-type"}
+	onWire := map[string]string{
+		"l2/802.1Q": "vlan-not-allowed", "l2/priority tag": "vlan-not-allowed",
+		"l2/802.1Q without IPAM": "vlan-not-allowed", "l2/QinQ": "vlan-type",
+	}
 	var rules []string
 	for _, a := range slices.Concat(attacks, legitimate, trunk) {
 		if !slices.Equal(rules, a.rules.Texts()) {
@@ -193,10 +215,7 @@ func TestStorm(t *testing.T) {
 		}
 	}
 	took := time.Since(start)
-	c := p.counts(t)
-	for end := time.Now().Add(10 * time.Second); c[passed]+c[48] < 2*sent && time.Now().Before(end); c = p.counts(t) {
-		time.Sleep(time.Millisecond)
-	}
+	c := p.until(t, func(c map[Reason]uint64) bool { return c[passed]+c[48] >= 2*sent })
 	// What has one receiver is not counted.
 	atMost := uint64(sent + limit + 2 + int(took.Seconds()*limit))
 	if c[passed] > atMost || c[passed] < sent+limit || c[48] == 0 || Reason(48).String() != "storm" {

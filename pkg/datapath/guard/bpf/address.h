@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Whose is an address? */
+/* Whose is an address? Differences are put together before they are looked at:
+ * each branch is one more way for the verifier to go. */
 
 static __always_inline int in_nets4(const volatile struct net4 *nets, __u32 len, __u32 max, __be32 a)
 {
@@ -12,7 +13,7 @@ static __always_inline int in_nets4(const volatile struct net4 *nets, __u32 len,
 static __always_inline int in_nets6(const volatile struct net6 *nets, __u32 len, __u32 max, const __u64 *a)
 {
 	NO_UNROLL for (__u32 i = 0; i < max && i < len; i++)
-		if ((a[0] & nets[i].mask[0]) == nets[i].net[0] && (a[1] & nets[i].mask[1]) == nets[i].net[1])
+		if (!(((a[0] & nets[i].mask[0]) ^ nets[i].net[0]) | ((a[1] & nets[i].mask[1]) ^ nets[i].net[1])))
 			return 1;
 	return 0;
 }
@@ -28,7 +29,7 @@ static __always_inline int gateway4(__be32 a)
 static __always_inline int gateway6(const __u64 *a)
 {
 	NO_UNROLL for (__u32 i = 0; i < MAX_GATEWAYS && i < rules.gateways6_len; i++)
-		if (rules.gateways6[i][0] == a[0] && rules.gateways6[i][1] == a[1])
+		if (!((rules.gateways6[i][0] ^ a[0]) | (rules.gateways6[i][1] ^ a[1])))
 			return 1;
 	return 0;
 }

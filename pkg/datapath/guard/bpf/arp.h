@@ -15,9 +15,9 @@ static __always_inline enum reason arp(struct frame *f)
 
 	if ((void *)(a + 1) > f->end)
 		FAIL(TRUNCATED_ARP);
-	STOP(ARP_FORMAT, a->hardware != bpf_htons(1) || a->protocol != bpf_htons(ETH_P_IP) ||
-				 a->hardware_len != ETH_ALEN || a->protocol_len != 4);
-	STOP(ARP_OPERATION, a->operation != bpf_htons(1) && a->operation != bpf_htons(2));
+	STOP(ARP_FORMAT, (a->hardware ^ bpf_htons(1)) | (a->protocol ^ bpf_htons(ETH_P_IP)) |
+				 (a->hardware_len ^ ETH_ALEN) | (a->protocol_len ^ 4));
+	STOP(ARP_OPERATION, (__u16)(bpf_ntohs(a->operation) - 1) > 1);
 	STOP(ARP_SENDER_MAC, mac(a->sender_mac) != f->src);
 	sender = *(const __be32 *)a->sender_ip;
 	target = *(const __be32 *)a->target_ip;

@@ -192,14 +192,18 @@ int guard(struct __sk_buff *skb)
 
 	if (!counts)
 		return TC_ACT_SHOT;
-	why = opaque(judge(&f));
+	why = judge(&f);
 	if (why == PASSED)
-		why = opaque(storm(&f));
-	if (why < REASONS)
-		counts[why]++;
-	if (why == PASSED)
+		why = storm(&f);
+	if (why == PASSED) {
+		counts[PASSED]++;
 		return TC_ACT_UNSPEC;
-	sample(skb, why);
+	}
+	why = opaque(why);
+	if (why < REASONS) {
+		counts[why]++;
+		sample(skb, why);
+	}
 	return TC_ACT_SHOT;
 }
 

@@ -12,22 +12,12 @@ enum service {
  * OSPF and unknown ones, would speak to routers. */
 static __always_inline int plain(__u8 protocol)
 {
-	switch (protocol) {
-	case 4:	  /* IPv4 in IP */
-	case 33:  /* DCCP */
-	case 41:  /* IPv6 in IP */
-	case 47:  /* GRE */
-	case 50:  /* ESP */
-	case 108: /* IPComp */
-	case 115: /* L2TP */
-	case 132: /* SCTP */
-	case 136: /* UDP-Lite */
-	case 137: /* MPLS in IP */
-		return 1;
-	case 112:
-		return !!(rules.flags & VRRP);
-	}
-	return 0;
+	/* IPv4, DCCP, IPv6, GRE, ESP in IP; IPComp, L2TP, VRRP; SCTP, UDP-Lite, MPLS */
+	if (protocol < 64)
+		return (1ULL << 4 | 1ULL << 33 | 1ULL << 41 | 1ULL << 47 | 1ULL << 50) >> protocol & 1;
+	if (protocol < 128)
+		return (1ULL << 44 | 1ULL << 51 | (rules.flags & VRRP ? 1ULL << 48 : 0)) >> (protocol - 64) & 1;
+	return protocol < 192 && (1ULL << 4 | 1ULL << 8 | 1ULL << 9) >> (protocol - 128) & 1;
 }
 
 static __always_inline enum reason to_host(struct frame *f, enum service s, int gateway, struct bpf_fib_lookup *fib)

@@ -13,10 +13,15 @@ struct ipv6 {
 #define ND_TARGET_MAC 2
 #define ND_NONCE 14
 
+#define BIT(n) (1ULL << (n))
+#define EXTENSIONS                                                             \
+	(BIT(IPPROTO_HOPOPTS) | BIT(IPPROTO_ROUTING) | BIT(IPPROTO_FRAGMENT) | \
+	 BIT(IPPROTO_AH) | BIT(IPPROTO_DSTOPTS))
+
 /* Where in the header chain the judgement is. */
 struct chain {
 	__u64 off, end;
-	__u64 next, fragment, later, unspecified, hop_limit;
+	__u64 next, fragment, later, someone, hop_limit;
 };
 
 /* The headers before the transport's, each there in full. */
@@ -26,18 +31,9 @@ static __always_inline enum reason extensions(struct frame *f, struct chain *c)
 	__u64 len;
 
 	NO_UNROLL for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		switch (c->next) {
-		case IPPROTO_HOPOPTS:
-			STOP(IP6_EXTENSION, i > 0);
-			break;
-		case IPPROTO_DSTOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_FRAGMENT:
-		case IPPROTO_AH:
-			break;
-		default:
+		if (c->next > 63 || !(EXTENSIONS >> c->next & 1))
 			return PASSED;
-		}
+		STOP(IP6_EXTENSION, i > 0 && c->next == IPPROTO_HOPOPTS);
 		if (bpf_skb_load_bytes(f->skb, c->off, h, sizeof(h)))
 			FAIL(IP6_EXTENSION);
 		len = 8 + h[1] * 8;
@@ -98,7 +94,7 @@ static __always_inline enum reason neighbour(struct frame *f, struct chain *c, _
 		FAIL(TRUNCATED_TRANSPORT);
 	if (type == 135) {
 		/* Whoever looks for an address without one keeps others from taking it. */
-		STOP(ND_TARGET, c->unspecified && !own6(target));
+		STOP(ND_TARGET, !c->someone && !own6(target));
 		return nd_options(f, c, c->off + 24, ND_SOURCE_MAC, ND_NONCE);
 	}
 	STOP(ND_TARGET, !own6(target));
@@ -118,7 +114,7 @@ static __always_inline enum reason icmp6(struct frame *f, struct chain *c, __u8 
 		STOP(ND_FRAGMENT, c->fragment);
 		return PASSED;
 	}
-	STOP(IP6_UNSPECIFIED, c->unspecified);
+	STOP(IP6_UNSPECIFIED, !c->someone);
 	switch (type) {
 	case 136:
 		return neighbour(f, c, type);
@@ -155,7 +151,7 @@ static __always_inline enum reason transport6(struct frame *f, struct chain *c, 
 	__be16 h[4];
 
 	if (c->next != IPPROTO_ICMPV6)
-		STOP(IP6_UNSPECIFIED, c->unspecified);
+		STOP(IP6_UNSPECIFIED, !c->someone);
 	if (c->next == IPPROTO_NONE || plain(c->next))
 		return PASSED;
 	if (c->next != IPPROTO_ICMPV6 && c->next != IPPROTO_UDP && c->next != IPPROTO_TCP)
@@ -171,7 +167,7 @@ static __always_inline enum reason transport6(struct frame *f, struct chain *c, 
 
 static __always_inline enum reason later6(struct chain *c, enum service *s)
 {
-	STOP(IP6_UNSPECIFIED, c->unspecified);
+	STOP(IP6_UNSPECIFIED, !c->someone);
 	if (c->next == IPPROTO_ICMPV6)
 		*s = SERVICE_BASIC;
 	else if (c->next != IPPROTO_TCP && c->next != IPPROTO_UDP && c->next != IPPROTO_DSTOPTS && !plain(c->next))
@@ -200,10 +196,10 @@ static __always_inline enum reason ipv6(struct frame *f)
 	c.later = opaque(0);
 	c.off = opaque(c.off);
 	c.end = opaque(c.end);
-	c.unspecified = opaque(!src[0] && !src[1]);
-	STOP(IP6_SOURCE, !c.unspecified && !own6(src));
-	STOP(METADATA_SERVICE, rules.flags & METADATA && dst[0] == bpf_cpu_to_be64(0xfd000ec200000000) &&
-				       dst[1] == bpf_cpu_to_be64(0x254));
+	c.someone = opaque(src[0] | src[1]);
+	STOP(IP6_SOURCE, c.someone && !own6(src));
+	STOP(METADATA_SERVICE, rules.flags & METADATA && !((dst[0] ^ bpf_cpu_to_be64(0xfd000ec200000000)) |
+					 (dst[1] ^ bpf_cpu_to_be64(0x254))));
 	STOP(ISOLATED, rules.flags & ISOLATE &&
 			       in_nets6(rules.subnets6, rules.subnets6_len, MAX_SUBNETS, dst) &&
 			       !gateway6(dst));

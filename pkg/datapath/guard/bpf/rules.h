@@ -35,7 +35,7 @@ struct rules {
 	__u32 own4_len, own6_len;
 	__u32 subnets4_len, subnets6_len;
 	__u32 gateways4_len, gateways6_len;
-	__u32 unused;
+	__u32 storm_limit; /* a second; only to be read back */
 	__u64 storm_interval; /* ns from one group frame to the next; 0: no limit */
 	__u64 storm_burst;    /* ns that they may run ahead */
 	__u64 macs[MAX_MACS];

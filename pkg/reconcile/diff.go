@@ -1,0 +1,96 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Diff returns what sets the kernel apart from the declared state.
+func Diff(k Kernel, s linkspec.State) ([]linkspec.Difference, error) {
+	diffs, _, err := compare(k, s)
+	return diffs, err
+}
+
+func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]linkspec.Link, error) {
+	var diffs []linkspec.Difference
+	observed := map[string]linkspec.Link{}
+	for _, want := range s.Links {
+		got, err := look(k, want)
+		if errors.Is(err, fs.ErrNotExist) {
+			diffs = append(diffs, linkspec.Absent(want))
+			continue
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", want.Key(), err)
+		}
+		observed[want.Key()] = got
+		diffs = append(diffs, linkspec.Diff(want, got)...)
+	}
+	for _, c := range s.Sysctls {
+		value, err := k.Sysctl(c.Key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read sysctl %s: %w", c.Key, err)
+		}
+		if value != c.Value {
+			diffs = append(diffs, linkspec.Difference{Link: "sysctl", Field: c.Key, Want: []string{c.Value}, Got: []string{value}})
+		}
+	}
+	missing, err := diffMasquerade(k, s.Masquerade)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(diffs, missing...), observed, nil
+}
+
+// mismatch is the error that names the differences; nil if there are none.
+func mismatch(diffs []linkspec.Difference) error {
+	if len(diffs) == 0 {
+		return nil
+	}
+	return Mismatch(diffs)
+}
+
+// Mismatch is the error that names the differences between what was declared
+// and what there is.
+func Mismatch(diffs []linkspec.Difference) error {
+	var msg string
+	for i, d := range diffs {
+		if i > 0 {
+			msg += "; "
+		}
+		msg += d.String()
+	}
+	return cnierr.New(cnierr.Mismatch,
+		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl, masquerading) the next ADD repairs",
+		"%s", msg)
+}
+
+// Observe returns the links of those keys that exist.
+func Observe(k Kernel, keys []string) (map[string]linkspec.Link, error) {
+	links := map[string]linkspec.Link{}
+	for _, key := range keys {
+		at := linkspec.SplitKey(key)
+		got, err := k.LinkIn(at.Netns, at.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look up %s: %w", key, err)
+		}
+		links[key] = got
+	}
+	return links, nil
+}
+
+// tagOf returns what the link's alias says.
+func tagOf(l linkspec.Link) (attachment.Tag, bool) {
+	if l.Alias == nil {
+		return attachment.Tag{}, false
+	}
+	return attachment.ParseTag(*l.Alias)
+}
