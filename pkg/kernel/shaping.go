@@ -82,5 +82,8 @@ func (k *Kernel) setShaping(l, change linkspec.Link) error {
 	if none && errors.Is(err, unix.EOPNOTSUPP) {
 		return nil // a kernel without packet scheduling: nothing can be there
 	}
+	if errors.Is(err, unix.ENODEV) { // in words that the engine knows
+		err = &refusal{errno: unix.ENODEV, reason: err.Error()}
+	}
 	return wrap("limit bandwidth", err)
 }

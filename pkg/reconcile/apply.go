@@ -171,20 +171,6 @@ func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	return draft, got, err
 }
 
-// taken is the error about a name that somebody else has.
-func taken(want linkspec.Link, err error) error {
-	details := "if the device is not in use any more, remove it (ip link del " + want.Name + ")"
-	switch {
-	case want.Peer != nil:
-		details += "; the other name that was to be made is " + linkspec.Key(want.Peer.Netns, want.Peer.Name)
-	case want.Netns != "":
-		details = "give this guest another name with CNI_ARGS TAP_NAME, or another CNI_IFNAME; or remove the device from that namespace"
-	case want.Kind == linkspec.Tap:
-		details += "; else give this guest another name with CNI_ARGS TAP_NAME"
-	}
-	return cnierr.New(cnierr.Exists, details, "create: a device of that name exists already: %w", err)
-}
-
 // discard takes back a link that this receipt created, kept or not.
 func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
 	if err := draft.Discard(); err != nil {

@@ -53,7 +53,7 @@ func DeleteDevices(k Kernel, devices []linkspec.Link) error {
 // limited tells whether the port may have limits that its devices do not tell
 // of: our own goes with its limits, somebody else's must be given back without.
 func limited(l linkspec.Link) bool {
-	own := slices.ContainsFunc(l.AltNames, attachment.IsTapHandle)
+	own := l.Kind == linkspec.Veth || slices.ContainsFunc(l.AltNames, attachment.IsTapHandle)
 	return !own || l.Shaped
 }
 

@@ -21,6 +21,7 @@ func TestNetnsCheckGoesRed(t *testing.T) {
 		{"port's handle", "ip link property del dev PORT altname $(ip -d link show PORT | grep -o 'microvm-bridge[.].*')", []string{"PORT", "altname"}},
 		{"IPv6 on the port", "sysctl -qw net.ipv6.conf.PORT.disable_ipv6=0", []string{"PORT", "ipv6 is on"}},
 		{"isolation", "ip link set PORT type bridge_slave isolated off", []string{"PORT", "isolated is off"}},
+		{"limit of the port", "tc filter del dev PORT egress", []string{"PORT", "to guest none"}},
 		{"inner end down", "NS link set INNER down", []string{"INNER", "up is off"}},
 		{"inner end's MTU", "NS link set INNER mtu 1400", []string{"INNER", "mtu is 1400"}},
 		{"inner end renamed", "NS link set INNER down; NS link set INNER name other; NS link set other up", []string{"INNER", "link is none", "splice is none"}},
@@ -39,7 +40,7 @@ func TestNetnsCheckGoesRed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)
-			n := h.away(conf{"portIsolation": true})
+			n := h.away(limitAll.with(conf{"portIsolation": true}))
 			v := h.vm("vm1")
 			r := n.add(v)
 			n.holds(v)

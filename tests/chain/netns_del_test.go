@@ -172,7 +172,7 @@ func TestNetnsKilled(t *testing.T) {
 		for _, verb := range []string{"ADD", "DEL", "GC"} {
 			t.Run(plugin+" "+verb, func(t *testing.T) {
 				h := newHost(t)
-				(&walk{n: h.away(nil), v: h.vm("vm1"), away: true, plugin: plugin, verb: verb}).kills(t, 3)
+				(&walk{n: h.away(limitAll), v: h.vm("vm1"), away: true, plugin: plugin, verb: verb}).kills(t, 4)
 			})
 		}
 	}

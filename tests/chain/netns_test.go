@@ -10,6 +10,8 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/vmconf"
 )
 
 // awayTap makes the tap in CNI_NETNS.
@@ -68,6 +70,10 @@ func (h *host) parsed(r *types100.Result, v vm) (nic guestNIC) {
 	}
 	if ips != 1 && len(r.IPs) > 0 {
 		h.t.Errorf("%d addresses are the guest's, want 1: %v", ips, r.IPs)
+	}
+	read, err := vmconf.Parse(r, vmconf.Attachment{ContainerID: v.id, IfName: v.ifname, Netns: v.netns})
+	if err != nil || read.Tap != nic.tap || read.Netns != nic.netns || read.MAC.String() != nic.mac {
+		h.t.Errorf("pkg/vmconf reads %+v, error %v, want %+v", read, err, nic)
 	}
 	return nic
 }

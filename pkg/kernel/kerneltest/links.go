@@ -43,6 +43,7 @@ func testNotExist(h *host) {
 		{"Ports", func() error { _, err := h.Ports("none"); return err }},
 		{"Holder", func() error { _, err := h.Holder("none", mac); return err }},
 		{"Set of a link that is gone", func() error { return h.Set(gone, linkspec.Link{Up: new(true)}) }},
+		{"Set of a limit of a link that is gone", func() error { return h.Set(gone, linkspec.Link{Shaping: &linkspec.Shaping{}}) }},
 		{"Set of a name that is gone", func() error { return h.Set(gone, linkspec.Link{NoAltNames: []string{longName}}) }},
 		{"Set of a bridge that is not there", func() error { return h.Set(tap, linkspec.Link{Master: new("none")}) }},
 		{"Sysctl", func() error { _, err := h.Sysctl("net.ipv4.none"); return err }},
