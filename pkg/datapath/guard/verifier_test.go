@@ -20,12 +20,12 @@ func TestVerifier(t *testing.T) {
 	}
 	p := s.Programs[programProgGuard]
 	for _, name := range []string{rodata, dropsMap, lastMap, stormMap} {
-		m, err := newMap(s.Maps[name], value)
-		if err != nil {
+		var m *ebpf.Map
+		if m, err = newMap(s.Maps[name], value); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = m.Close() }()
-		if err := p.Instructions.AssociateMap(name, m); err != nil {
+		if err = p.Instructions.AssociateMap(name, m); err != nil {
 			t.Fatal(err)
 		}
 	}
