@@ -167,19 +167,17 @@ static __always_inline void sample(struct __sk_buff *skb, __u32 why)
 {
 	struct sample *s = bpf_map_lookup_elem(&guard_last, &why);
 	__u64 now = bpf_ktime_get_ns();
-	__u32 n = skb->len;
+	__u64 n;
 
 	if (!s || (s->time && now - s->time < 100000000))
 		return;
 	s->time = now;
-	s->length = n;
-	if (n >= SAMPLE) {
-		s->captured = SAMPLE;
-		bpf_skb_load_bytes(skb, 0, s->frame, SAMPLE);
-	} else if (n >= ETH_HLEN) {
-		s->captured = n;
-		bpf_skb_load_bytes(skb, 0, s->frame, n);
-	}
+	s->length = skb->len;
+	n = skb->len < SAMPLE ? skb->len : SAMPLE;
+	/* from 1 to SAMPLE, said so that 5.10's verifier sees it */
+	n = (opaque(n - 1) & (SAMPLE - 1)) + 1;
+	s->captured = n;
+	bpf_skb_load_bytes(skb, 0, s->frame, n);
 }
 
 SEC("tc")
