@@ -129,7 +129,6 @@ func TestRefuse(t *testing.T) {
 		{bridge, conf(`"bandwidth": {"ingressRate": 1}`), 2, `"bandwidth"`, "remove the key"},
 		{bridge, conf(`"ingressRate": 1000`), 2, `"ingressRate"`, "remove the key"},
 		{bridge, conf(`"disableContainerInterface": true`), 2, "makes no sense for a VM", "guest's own"},
-		{tap, conf(`"placement": "netns"`), 2, `"placement": "netns" is not supported yet`, `"host"`},
 		{both, conf(`"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}`), 2, `runtimeConfig.bandwidth with value {"ingressRate":1000}`, "does not limit"},
 
 		// Types

@@ -36,11 +36,10 @@ type Tap struct {
 // ParseTap reads the configuration of microvm-tap for ADD, CHECK and STATUS.
 func ParseTap(stdin []byte, rt Runtime) (*Tap, error) {
 	r, common, args := open(stdin, rt, tapPlugin, bridgePlugin)
-	r.checkPlacement()
 	capabilities := r.capabilities(false)
 	t := &Tap{
 		Common:         common,
-		Placement:      PlacementHost,
+		Placement:      r.placement(),
 		TapName:        args.TapName,
 		Owner:          r.id("owner"),
 		Group:          r.id("group"),
@@ -69,19 +68,16 @@ func (t *Tap) setOwner(args Args) {
 	}
 }
 
-// checkPlacement takes the one placement that there is so far.
-func (r *reader) checkPlacement() {
+func (r *reader) placement() string {
 	if !r.has("placement") {
-		return
+		return PlacementHost
 	}
-	switch p := r.text("placement"); p {
-	case PlacementHost:
-	case PlacementNetns:
-		r.fail(cnierr.New(cnierr.UnsupportedField, `remove the key, or say "host": the tap is then in the host's namespace, and the VMM must run there`,
-			`"placement": "netns" is not supported yet`))
-	default:
-		r.fail(cnierr.New(cnierr.Config, `say "host", or remove the key`, "placement: %s is not a placement", quote(p)))
+	p := r.text("placement")
+	if p != PlacementHost && p != PlacementNetns {
+		r.fail(cnierr.New(cnierr.Config, `say "host" (or remove the key) for a VMM that runs in the host's namespace, "netns" for one that runs in CNI_NETNS`,
+			"placement: %s is not a placement", quote(p)))
 	}
+	return p
 }
 
 // mtu reads "mtu"; 0 means not given, as in the upstream plugins.

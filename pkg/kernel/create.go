@@ -17,17 +17,23 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap or a bridge, down. A bridge that declares an alias has it
-// from the moment that it exists.
+// Create makes a tap, a bridge or a veth pair, down. A bridge or veth that declares
+// an alias has it from the moment that it exists.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
 		return nil, err
 	}
+	at, err := k.in(l.Netns)
+	if err != nil {
+		return nil, err
+	}
 	switch l.Kind {
 	case linkspec.Tap:
-		return k.createTap(l)
+		return at.createTap(l)
 	case linkspec.Bridge:
-		return k.createBridge(l)
+		return at.createBridge(l)
+	case linkspec.Veth:
+		return at.createVeth(l)
 	}
 	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 }
@@ -51,8 +57,9 @@ type tapDraft struct {
 }
 
 func (k *Kernel) createTap(l linkspec.Link) (linkspec.Draft, error) {
-	fd, err := openTun()
-	if err != nil {
+	var fd int
+	// A tap is made in the namespace in which its file was opened.
+	if err := k.run(func() (err error) { fd, err = openTun(); return err }); err != nil {
 		return nil, err
 	}
 	d := &tapDraft{name: l.Name, fd: fd}
@@ -160,25 +167,25 @@ func (d *tapDraft) Discard() error {
 	return nil
 }
 
-// bridgeDraft is a bridge that stays, unless it is discarded.
-type bridgeDraft struct {
+// linkDraft is a bridge or veth that stays, unless it is discarded.
+type linkDraft struct {
 	k     *Kernel
 	name  string
 	index int
 	kept  bool
 }
 
-func (d *bridgeDraft) Keep() error {
+func (d *linkDraft) Keep() error {
 	d.kept = true
 	return nil
 }
 
-func (d *bridgeDraft) Discard() error {
+func (d *linkDraft) Discard() error {
 	if d.kept {
 		return nil
 	}
 	d.kept = true
-	return d.k.Delete(linkspec.Link{Name: d.name, Index: d.index})
+	return d.k.deleteOne(linkspec.Link{Name: d.name, Index: d.index})
 }
 
 // createBridge makes a bridge whose MAC address counts as set by the user, so
@@ -191,28 +198,34 @@ func (d *bridgeDraft) Discard() error {
 // first one fail, a bridge that somebody else made.
 func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
 	group := randomGroup()
-	requests := []*message{newBridge(l.Name, group)}
+	d, err := k.createTagged(l, group, newBridge(l.Name, group))
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
+	}
+	return d, err
+}
+
+// createTagged sends a request for a link in that device group, with its alias.
+func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (linkspec.Draft, error) {
+	requests := []*message{create}
 	if l.Alias != nil {
 		requests = append(requests, newMessage(unix.RTM_NEWLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 			u32(unix.IFLA_GROUP, group).
 			attr(unix.IFLA_IFALIAS, aliasOf(*l.Alias)))
 	}
 	errs := k.conn.doAll(requests...)
-	if err := errs[0]; err != nil {
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			err = cnierr.New(cnierr.Kernel, "load the module (modprobe bridge), or build the kernel with CONFIG_BRIDGE", "the kernel has no bridges: %w", err)
-		}
-		return nil, fmt.Errorf("make bridge %s: %w", l.Name, err)
+	if errs[0] != nil {
+		return nil, fmt.Errorf("make %s %s: %w", l.Kind, l.Name, errs[0])
 	}
 	index, err := k.indexOf(l.Name)
 	if err != nil {
-		return nil, fmt.Errorf("find new bridge: %w", err)
+		return nil, errors.Join(fmt.Errorf("find new %s: %w", l.Kind, err), k.deleteGroup(group))
 	}
-	d := &bridgeDraft{k: k, name: l.Name, index: index}
+	d := &linkDraft{k: k, name: l.Name, index: index}
 	// The group has served its purpose.
 	reset := k.conn.do(setLink(index, 0, 0).u32(unix.IFLA_GROUP, 0))
 	if err := errors.Join(append(errs, reset)...); err != nil {
-		return nil, errors.Join(fmt.Errorf("tag bridge %s: %w", l.Name, err), d.Discard())
+		return nil, errors.Join(fmt.Errorf("tag %s %s: %w", l.Kind, l.Name, err), d.Discard())
 	}
 	return d, nil
 }

@@ -7,44 +7,27 @@ import (
 	"os/user"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 )
 
 // SameNetns tells whether the path leads to the network namespace of the
-// calling thread. A path that leads to no network namespace is an error.
+// calling thread. A path that leads to no network namespace is an error that is
+// fs.ErrNotExist.
 func SameNetns(path string) (bool, error) {
 	own, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return false, fmt.Errorf("look at own network namespace: %w", err)
 	}
-	// A pipe in place of a namespace must not keep the open waiting.
-	other, err := os.OpenFile(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	other, err := openNetns(path)
 	if err != nil {
-		return false, badNetns("%w", err)
+		return false, err
 	}
 	defer other.Close()
-	var fs unix.Statfs_t
-	if err = unix.Fstatfs(int(other.Fd()), &fs); err != nil {
-		return false, badNetns("stat %s: %w", path, err)
-	}
-	if fs.Type != unix.NSFS_MAGIC {
-		return false, badNetns("%s is not a namespace", path)
-	}
-	kind, err := unix.IoctlRetInt(int(other.Fd()), unix.NS_GET_NSTYPE)
-	if err != nil || kind != unix.CLONE_NEWNET {
-		return false, badNetns("%s is another kind of namespace", path)
-	}
 	stat, err := other.Stat()
 	if err != nil {
-		return false, badNetns("%w", err)
+		return false, badNetns(path, err)
 	}
 	return os.SameFile(own, stat), nil
-}
-
-func badNetns(format string, a ...any) error {
-	return cnierr.New(cnierr.Environment, "give the path of a network namespace, such as /run/netns/NAME (ip netns add NAME)", format, a...)
 }
 
 // LookupUser returns the uid of a user of the host (/etc/passwd).

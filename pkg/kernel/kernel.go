@@ -23,6 +23,8 @@ const LockDir = "/run/microvm-cni"
 type Kernel struct {
 	NAT
 	conn    *conn
+	splicer Splicer // nil for none
+	away            // where else there are links of ours
 	lockDir string
 	waits   sync.WaitGroup // for the lock, those that were given up, too
 }
@@ -78,7 +80,7 @@ func New(options ...Option) (*Kernel, error) {
 // end. A process that ends need not call it.
 func (k *Kernel) Close() error {
 	k.waits.Wait()
-	return wrap("close netlink socket", k.conn.close())
+	return errors.Join(k.leave(), wrap("close netlink socket", k.conn.close()))
 }
 
 // missing says that there is no such link, in the words of the name that was

@@ -23,9 +23,12 @@ const (
 	tunTypeTap = 2 // IFF_TAP, as IFLA_TUN_TYPE has it
 )
 
-// Link returns the link that has the name, or the alternative name. Addresses
-// take a second request, and the name of the bridge a third.
-func (k *Kernel) Link(name string) (linkspec.Link, error) {
+// Link returns the link of the host that has the name, or the alternative name.
+func (k *Kernel) Link(name string) (linkspec.Link, error) { return k.look(name) }
+
+// look looks up a link of this namespace. Addresses take a second request, and the
+// name of the bridge a third.
+func (k *Kernel) look(name string) (linkspec.Link, error) {
 	reply, err := k.conn.get(getLink(name))
 	if err != nil {
 		return linkspec.Link{}, missing(name, err)

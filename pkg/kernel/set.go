@@ -20,8 +20,12 @@ const MaxPorts = 1023
 
 // Set gives the declared fields of change to an observed link.
 func (k *Kernel) Set(l, change linkspec.Link) error {
-	if err := k.set(l, change); err != nil {
-		return missing(l.Name, err)
+	at, err := k.in(l.Netns)
+	if err == nil {
+		err = at.set(l, change)
+	}
+	if err != nil {
+		return missing(l.Key(), err)
 	}
 	return nil
 }
@@ -32,7 +36,7 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 			"owner, group and multiQueue of a tap can only be set when it is made")
 	}
 	steps := []func(l, change linkspec.Link) error{
-		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setStations, k.setAddresses, k.setUp,
+		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setStations, k.setAddresses, k.setSplice, k.setUp,
 	}
 	for _, step := range steps {
 		if err := step(l, change); err != nil {

@@ -61,12 +61,12 @@ func writeFile(path, value string) error {
 
 func (k *Kernel) setIPv6(l, change linkspec.Link) error {
 	if change.IPv6 != nil {
-		if err := setConf(l.Name, "disable_ipv6", !*change.IPv6, !*change.IPv6); err != nil {
+		if err := k.setConf(l.Name, "disable_ipv6", !*change.IPv6, !*change.IPv6); err != nil {
 			return fmt.Errorf("set IPv6: %w", err)
 		}
 	}
 	if change.AcceptRA != nil {
-		if err := setConf(l.Name, "accept_ra", *change.AcceptRA, !*change.AcceptRA); err != nil {
+		if err := k.setConf(l.Name, "accept_ra", *change.AcceptRA, !*change.AcceptRA); err != nil {
 			return fmt.Errorf("set accept_ra: %w", err)
 		}
 	}
@@ -84,9 +84,9 @@ func (k *Kernel) setNewIPv6(l, change linkspec.Link) error {
 
 // setConf sets a parameter of IPv6 on one device. Where IPv6 knows nothing of
 // the device, or is not there at all, what turns something off is done already.
-func setConf(name, parameter string, value, off bool) error {
+func (k *Kernel) setConf(name, parameter string, value, off bool) error {
 	path := "/proc/sys/net/ipv6/conf/" + name + "/" + parameter
-	err := writeFile(path, string('0'+rune(bit(value))))
+	err := k.run(func() error { return writeFile(path, string('0'+rune(bit(value)))) })
 	if off && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

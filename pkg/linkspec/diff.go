@@ -4,7 +4,7 @@ import "strings"
 
 // Difference is one declared field that the kernel does not show.
 type Difference struct {
-	Link  string   // name of the link; of the network, where masquerading is missing
+	Link  string   // key of the link; name of the network, where masquerading is missing
 	Field string   // name of the field, or "link" when there is no such link
 	Want  []string // declared values that are amiss
 	Got   []string // observed values, none where there is nothing
@@ -29,12 +29,12 @@ func (d Difference) String() string {
 func Diff(want, got Link) []Difference {
 	var diffs []Difference
 	if want.Kind != "" && want.Kind != got.Kind {
-		diffs = append(diffs, Difference{Link: want.Name, Field: "kind", Want: []string{string(want.Kind)}, Got: []string{string(got.Kind)}})
+		diffs = append(diffs, Difference{Link: want.Key(), Field: "kind", Want: []string{string(want.Kind)}, Got: []string{string(got.Kind)}})
 	}
 	for _, f := range fields {
 		wanted, found := f.differs(&want, &got)
 		if wanted != nil && (!f.optional || found != nil) {
-			diffs = append(diffs, Difference{Link: want.Name, Field: f.name, Want: wanted, Got: found})
+			diffs = append(diffs, Difference{Link: want.Key(), Field: f.name, Want: wanted, Got: found})
 		}
 	}
 	return diffs
@@ -42,7 +42,7 @@ func Diff(want, got Link) []Difference {
 
 // Absent is the difference between a declared link and none at all.
 func Absent(want Link) Difference {
-	return Difference{Link: want.Name, Field: "link", Want: []string{"a " + string(want.Kind)}}
+	return Difference{Link: want.Key(), Field: "link", Want: []string{"a " + string(want.Kind)}}
 }
 
 // Change returns a link that declares just the fields by which got differs

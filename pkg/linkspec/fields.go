@@ -63,6 +63,7 @@ var fields = []field{
 	scalar("group", func(l *Link) **uint32 { return &l.Group }, id),
 	scalar("multi_queue", func(l *Link) **bool { return &l.MultiQueue }, onOff),
 	scalar("persist", func(l *Link) **bool { return &l.Persist }, onOff),
+	scalar("splice", func(l *Link) **string { return &l.Splice }, orNone),
 	scalar("hairpin", func(l *Link) **bool { return &l.Hairpin }, onOff),
 	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
 	scalar("learning", func(l *Link) **bool { return &l.Learning }, onOff),

@@ -55,7 +55,12 @@ type Link struct {
 	Role  Role
 	Kind  Kind
 	Name  string
-	Index int // the kernel's number; observed links only
+	Netns string // path of the network namespace that it is in; "" for the host's
+	Index int    // the kernel's number; observed links only
+
+	// Peer is the other end of a declared veth pair, made with it and at once in
+	// its namespace. It is no property of the device, so it is never compared.
+	Peer *Place
 
 	// Guest is the MAC address of the guest's NIC behind a declared port. It is
 	// no property of the device: no other station of the bridge may have it.
@@ -83,6 +88,10 @@ type Link struct {
 	Group      *uint32 // gid that may attach; NoID for no condition
 	MultiQueue *bool
 	Persist    *bool
+
+	// Splice is the name of the device, in the same namespace, that a tap's frames
+	// go to and come from, past any bridge; "" for none.
+	Splice *string
 
 	// Bridge ports only.
 	Hairpin      *bool
@@ -160,7 +169,10 @@ func (s State) String() string {
 // String is the link as text: a headline, then a line for each declared field.
 func (l Link) String() string {
 	var b strings.Builder
-	b.WriteString(l.Role.String() + " " + string(l.Kind) + " " + l.Name + "\n")
+	b.WriteString(l.Role.String() + " " + string(l.Kind) + " " + l.Key() + "\n")
+	if l.Peer != nil {
+		b.WriteString("    peer " + Key(l.Peer.Netns, l.Peer.Name) + "\n")
+	}
 	if l.Guest != nil {
 		b.WriteString("    guest " + l.Guest.String() + "\n")
 	}

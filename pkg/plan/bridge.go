@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"bytes"
 	"net"
 	"slices"
 	"strings"
@@ -43,23 +42,33 @@ func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }
 func (p *bridgePlan) Delegate() *Delegate { return delegate(p.conf.IPAM, p.conf.DelegateArgs) }
 
 func (p *bridgePlan) Observe() []string {
-	return append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	keys := append([]string{p.conf.Bridge, p.att.PortHandle()}, p.candidates()...)
+	if slices.ContainsFunc(keys, func(key string) bool { return linkspec.SplitKey(key).Netns != "" }) {
+		keys = append(keys, p.att.PortName())
+	}
+	return keys
 }
 
-// candidates are the interfaces of prevResult that are in the host's namespace,
-// a tap among them.
+// candidates are the interfaces of prevResult that are in the host's namespace or
+// in CNI_NETNS, a tap among them, by key.
 func (p *bridgePlan) candidates() []string {
-	var names []string
+	var keys []string
 	if p.conf.PrevResult == nil {
 		return nil
 	}
 	for _, in := range p.conf.PrevResult.Interfaces {
-		here := in.Sandbox == "" || (p.ownNetns && in.Sandbox == p.rt.Netns)
-		if here && in.Name != p.conf.Bridge && !slices.Contains(names, in.Name) {
-			names = append(names, in.Name)
+		var key string
+		switch {
+		case in.Sandbox == "" || p.ownNetns && in.Sandbox == p.rt.Netns:
+			key = in.Name
+		case in.Sandbox == p.rt.Netns:
+			key = linkspec.Key(p.rt.Netns, in.Name)
+		}
+		if key != "" && key != p.conf.Bridge && !slices.Contains(keys, key) {
+			keys = append(keys, key)
 		}
 	}
-	return names
+	return keys
 }
 
 // tap picks the tap out of prevResult: the attachment's own, else the only one.
@@ -70,8 +79,8 @@ func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
 			"microvm-bridge was called without prevResult: there is no tap to put on bridge %s", p.conf.Bridge)
 	}
 	var taps []linkspec.Link
-	for _, name := range p.candidates() {
-		l, there := f[name]
+	for _, key := range p.candidates() {
+		l, there := f[key]
 		if !there || l.Kind != linkspec.Tap {
 			continue
 		}
@@ -85,12 +94,12 @@ func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
 		return taps[0], nil
 	case 0:
 		return linkspec.Link{}, cnierr.New(cnierr.Config,
-			"microvm-bridge joins a tap that is in its own network namespace and listed in prevResult with an empty sandbox: put microvm-tap before it in the conflist",
-			"prevResult names no tap device that exists on the host (it names: %s)", orNothing(p.candidates()))
+			"microvm-bridge joins a tap that prevResult lists, with an empty sandbox if it is on the host, or with CNI_NETNS: put microvm-tap before it in the conflist",
+			"prevResult names no tap device that exists on the host or in CNI_NETNS (it names: %s)", orNothing(p.candidates()))
 	default:
 		return linkspec.Link{}, cnierr.New(cnierr.Config,
 			"leave only one plugin that makes a tap in the conflist, or use microvm-tap, whose tap is recognised among others",
-			"prevResult names %d taps on the host, and none of them is marked as that of container %s", len(taps), p.att.ContainerID)
+			"prevResult names %d taps, and none of them is marked as that of container %s", len(taps), p.att.ContainerID)
 	}
 }
 
@@ -124,6 +133,9 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 	if _, _, err := p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err
 	}
+	if away(tap) {
+		return p.claimPort(f, tap)
+	}
 	return linkspec.State{Links: []linkspec.Link{{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name, AltNames: []string{p.att.PortHandle()},
 	}}}, nil
@@ -146,12 +158,9 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 		return linkspec.State{}, result.Answer{}, err
 	}
 	mac := p.guestMAC()
-	if bytes.Equal(mac, tap.MAC) {
-		return linkspec.State{}, result.Answer{}, cnierr.New(cnierr.Config,
-			"give the guest another MAC address than the tap has on the host, or let microvm-tap make the tap",
-			"the guest's MAC address %s is that of tap %s itself: the bridge would keep the guest's frames", mac, tap.Name)
+	if err = station(&port, tap, mac); err != nil {
+		return linkspec.State{}, result.Answer{}, err
 	}
-	port.Guest = mac
 	answer := result.Answer{
 		Bridge: p.conf.Bridge, Tap: tap.Name, GuestMAC: mac, ContainerID: p.att.ContainerID,
 		IfName: p.rt.IfName, Netns: p.rt.Netns, IPs: guest.ips, Routes: guest.routes, DNS: guest.dns,
@@ -162,7 +171,10 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if p.ownNetns { // the tap and CNI_NETNS are one place: there is no second name
 		answer.Netns = ""
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(guest.gateways)}
+	if away(tap) {
+		answer.TapNetns, answer.Port = tap.Netns, p.att.PortName()
+	}
+	state := linkspec.State{Links: append([]linkspec.Link{bridge}, p.members(port, tap.Netns)...), Sysctls: forwarding(guest.gateways)}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err
 }
@@ -280,7 +292,7 @@ func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 	if err != nil {
 		return Removal{}, err
 	}
-	r := Removal{Attachment: identity(conf.Common, rt), Port: true, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	r := Removal{Attachment: identity(conf.Common, rt), Netns: rt.Netns, Port: true, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	r.Names = names(conf.Common, rt, "")
 	r.Masquerades, r.Joined = removals(conf, rt), conf.Bridge
 	if !conf.Existing {

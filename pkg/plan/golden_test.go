@@ -42,6 +42,8 @@ var leases = map[string]string{
 	"host-services": `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
 	"dual-stack":    `{"ips":[{"address":"10.89.0.2/16","gateway":"10.89.0.1"},{"address":"fd00:89::2/64","gateway":"fd00:89::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"host-nat":      `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"},{"address":"fd00:90::2/64","gateway":"fd00:90::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
+	"firecracker":   `{"ips":[{"address":"10.91.0.2/16","gateway":"10.91.0.1"},{"address":"fd00:91::2/64","gateway":"fd00:91::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
+	"talos":         `{"ips":[{"address":"10.5.0.2/24","gateway":"10.5.0.1"}]}`,
 	"lan-static":    `{"ips":[{"address":"192.168.1.50/24","gateway":"192.168.1.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"192.168.1.1"}]}`,
 }
 
@@ -150,7 +152,10 @@ func hostOf(plugins []conf) Facts {
 // observe plays the kernel: what was declared is what there is.
 func observe(facts Facts, s linkspec.State) {
 	for _, l := range s.Links {
-		got, there := facts[l.Name]
+		if l.Peer != nil { // the other end comes with it
+			facts[linkspec.Key(l.Peer.Netns, l.Peer.Name)] = linkspec.Link{Kind: l.Kind, Name: l.Peer.Name, Netns: l.Peer.Netns, MTU: new(1500)}
+		}
+		got, there := facts[l.Key()]
 		change, _ := linkspec.Change(l, got)
 		if !there {
 			got = l
@@ -164,7 +169,7 @@ func observe(facts Facts, s linkspec.State) {
 		if got.MAC == nil {
 			got.MAC = net.HardwareAddr{2, 0, 0, 0, 0xbb, 1}
 		}
-		facts[l.Name] = got
+		facts[l.Key()] = got
 	}
 }
 

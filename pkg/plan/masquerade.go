@@ -54,14 +54,3 @@ func removals(conf *config.Bridge, rt config.Runtime) []linkspec.Masquerade {
 	}
 	return all
 }
-
-// guestIPs are the addresses of the interface with that index in a result.
-func guestIPs(r *types100.Result, index int) []*types100.IPConfig {
-	var ips []*types100.IPConfig
-	for _, ip := range r.IPs {
-		if ip.Interface != nil && *ip.Interface == index {
-			ips = append(ips, ip)
-		}
-	}
-	return ips
-}

@@ -20,7 +20,7 @@ import (
 type Plan interface {
 	// Shared tells whether Settle declares links that other attachments change.
 	Shared() bool
-	// Observe names the links that Claim, Settle and Promise want to know about.
+	// Observe gives the keys of the links that Claim, Settle and Promise want to know about.
 	Observe() []string
 	// Claim refuses what cannot work before a delegate is asked for addresses,
 	// and returns what marks the attachment as begun.
@@ -37,7 +37,7 @@ type Plan interface {
 }
 
 // Facts are what a plan needs to know of the host: the observed links, by the
-// name that Observe gave.
+// key that Observe gave.
 type Facts map[string]linkspec.Link
 
 // Delegate is an IPAM plugin and how to call it.
@@ -52,6 +52,9 @@ type Removal struct {
 	Attachment attachment.Attachment // for GC only its Network
 	// Names are where the attachment's tap may be found if its handle is gone.
 	Names []string
+	// Netns is where else than on the host the tap may be; "" for nowhere. It may
+	// be gone, or somebody else's by now.
+	Netns string
 	// Port is true for the plugin that holds ports, false for the one that
 	// owns taps.
 	Port bool

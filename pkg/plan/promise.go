@@ -41,8 +41,9 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
 		MTU: p.promisedMTU(f, nic.Name),
 	}
-	state := linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: forwarding(gateways)}
-	if state.Masquerade, err = p.masquerade(guestIPs(p.conf.PrevResult, index)); err != nil {
+	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
+	state := linkspec.State{Links: append([]linkspec.Link{bridge}, p.members(port, netns)...), Sysctls: forwarding(gateways)}
+	if state.Masquerade, err = p.masquerade(p.promisedIPs(index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
 	}
 	return state, nil
@@ -77,8 +78,8 @@ func (p *bridgePlan) promisedGateways(guest int) ([]gateway, error) {
 		return nil, nil
 	}
 	var a addressing
-	for _, ip := range p.conf.PrevResult.IPs {
-		if ip.Interface == nil || *ip.Interface != guest || ip.Gateway == nil {
+	for _, ip := range p.promisedIPs(guest) {
+		if ip.Gateway == nil {
 			continue
 		}
 		addr, err := prefixOf(ip.Address)
@@ -99,10 +100,11 @@ func (p *bridgePlan) promisedGateways(guest int) ([]gateway, error) {
 // promisedMTU is the tap's MTU as ADD answered it; results before version 1.1.0
 // hold none, so there it is worked out as ADD did.
 func (p *bridgePlan) promisedMTU(f Facts, name string) *int {
-	if said := onHost(p.conf.PrevResult, name); said != nil && said.Mtu != 0 {
+	said, netns := tapIn(p.conf.PrevResult, name, p.conf.Bridge, p.netns())
+	if said != nil && said.Mtu != 0 {
 		return &said.Mtu
 	}
-	tap, bridge := f[name], f[p.conf.Bridge]
+	tap, bridge := f[linkspec.Key(netns, name)], f[p.conf.Bridge]
 	tag, own := tagOf(tap)
 	switch {
 	case own && tag.MTU != 0:

@@ -20,6 +20,7 @@ type tapPlan struct {
 	att  attachment.Attachment
 
 	name         string
+	netns        string // that the tap is in, "" for the host's
 	guest        net.HardwareAddr
 	owner, group uint32
 }
@@ -48,8 +49,11 @@ func Tap(stdin []byte, rt config.Runtime, ownNetns bool, host Host) (Plan, error
 	switch {
 	case conf.TapName != "":
 		p.name = conf.TapName
-	case ownNetns:
+	case ownNetns, conf.Placement == config.PlacementNetns:
 		p.name = rt.IfName
+	}
+	if conf.Placement == config.PlacementNetns && !ownNetns {
+		p.netns = rt.Netns
 	}
 	p.guest = conf.MAC
 	if p.guest == nil {
@@ -70,7 +74,13 @@ func number(id *config.ID, none uint32, lookup func(string) (uint32, error)) (ui
 	}
 }
 
-func (p *tapPlan) Observe() []string { return []string{p.att.TapHandle()} }
+func (p *tapPlan) Observe() []string {
+	keys := []string{p.att.TapHandle()}
+	if p.netns != "" {
+		keys = append(keys, linkspec.Key(p.netns, p.att.TapHandle()))
+	}
+	return keys
+}
 
 func (p *tapPlan) Shared() bool { return false }
 
@@ -79,8 +89,10 @@ func (p *tapPlan) Delegate() *Delegate { return nil }
 func (p *tapPlan) Previous() *types100.Result { return p.conf.PrevResult }
 
 func (p *tapPlan) Claim(f Facts) (linkspec.State, error) {
-	if tap, there := f[p.att.TapHandle()]; there {
-		return linkspec.State{}, alreadyThere(p.att, tap)
+	for _, key := range p.Observe() {
+		if tap, there := f[key]; there {
+			return linkspec.State{}, alreadyThere(p.att, tap)
+		}
 	}
 	return linkspec.State{}, nil
 }
@@ -88,23 +100,26 @@ func (p *tapPlan) Claim(f Facts) (linkspec.State, error) {
 func alreadyThere(a attachment.Attachment, tap linkspec.Link) error {
 	return cnierr.New(cnierr.Exists,
 		"this guest NIC is attached already: DEL it before the next ADD, or use another CNI_IFNAME for a second NIC",
-		"interface %s of container %s on network %s exists already: %s", a.IfName, a.ContainerID, a.Network, tap.Name)
+		"interface %s of container %s on network %s exists already: %s", a.IfName, a.ContainerID, a.Network, tap.Key())
 }
 
 func (p *tapPlan) Settle(Facts, *types100.Result) (linkspec.State, result.Answer, error) {
 	return p.state(p.name, p.guest), result.Answer{
-		Tap: p.name, GuestMAC: p.guest, ContainerID: p.rt.ContainerID,
+		Tap: p.name, TapNetns: p.netns, GuestMAC: p.guest, ContainerID: p.rt.ContainerID,
 	}, nil
 }
 
 func (p *tapPlan) state(name string, guest net.HardwareAddr) linkspec.State {
 	tap := linkspec.Link{
-		Role: linkspec.Owned, Kind: linkspec.Tap, Name: name, Context: p.conf.SELinuxContext,
+		Role: linkspec.Owned, Kind: linkspec.Tap, Name: name, Netns: p.netns, Context: p.conf.SELinuxContext,
 		Alias:    new(attachment.Tag{Attachment: p.att, MTU: p.conf.MTU}.String()),
 		AltNames: []string{p.att.TapHandle()},
 		MAC:      attachment.TapMAC(guest),
 		IPv6:     new(false), AcceptRA: new(false),
 		Owner: &p.owner, Group: &p.group, MultiQueue: &p.conf.MultiQueue, Persist: new(true),
+	}
+	if p.netns != "" {
+		tap.MAC = attachment.SplicedTapMAC(guest)
 	}
 	if p.conf.MTU != 0 {
 		tap.MTU = &p.conf.MTU
@@ -123,12 +138,17 @@ func (p *tapPlan) Promise(Facts) (linkspec.State, error) {
 	if nic == nil || guest == nil {
 		return linkspec.State{}, noGuest(p.rt.ContainerID)
 	}
-	if onHost(p.conf.PrevResult, nic.Name) == nil {
+	i := indexIn(p.conf.PrevResult, nic.Name, p.netns)
+	if i < 0 {
 		return linkspec.State{}, cnierr.New(cnierr.Config,
 			"CHECK needs the result of ADD as prevResult; a plugin later in the chain must pass on the interfaces that it was given",
-			"prevResult names no interface %s on the host", nic.Name)
+			"prevResult names no tap %s", linkspec.Key(p.netns, nic.Name))
 	}
-	return p.state(nic.Name, guest), nil
+	promise := p.state(nic.Name, guest)
+	if p.netns != "" { // where a plugin later in the chain, such as tuning, may change it
+		promise.Links[0].MAC = parseMAC(p.conf.PrevResult.Interfaces[i])
+	}
+	return promise, nil
 }
 
 func noGuest(containerID string) error {
@@ -143,7 +163,7 @@ func TapRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 	if err != nil {
 		return Removal{}, err
 	}
-	r := Removal{Attachment: identity(conf.Common, rt)}
+	r := Removal{Attachment: identity(conf.Common, rt), Netns: rt.Netns}
 	r.Names = names(conf.Common, rt, conf.TapName)
 	return r, nil
 }

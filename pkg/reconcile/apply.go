@@ -15,7 +15,7 @@ import (
 
 // Receipt is what Apply did: the links as they are now, and the way back.
 type Receipt struct {
-	Observed map[string]linkspec.Link // by name, read back from the kernel
+	Observed map[string]linkspec.Link // by key, read back from the kernel
 
 	k     Kernel
 	steps []func() error // each takes one step back
@@ -110,10 +110,10 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	case linkspec.Shared:
 		draft, got, err = r.ensure(want)
 	default:
-		got, err = r.k.Link(want.Name)
+		got, err = r.k.LinkIn(want.Netns, want.Name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
+		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Key(), err)
 	}
 	r.before(func() error {
 		return r.steady(linkspec.Link{Role: want.Role, Name: want.Name, MAC: got.MAC, MTU: got.MTU})
@@ -136,12 +136,12 @@ func (r *Receipt) steady(want linkspec.Link) error {
 	if want.Role != linkspec.Shared && want.Role != linkspec.Joined {
 		return nil
 	}
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the read-back says so
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", want.Kind, want.Name, err)
+		return fmt.Errorf("%s %s: %w", want.Kind, want.Key(), err)
 	}
 	change, differs := linkspec.Change(linkspec.Link{MAC: want.MAC, MTU: want.MTU}, got)
 	if !differs {
@@ -157,16 +157,28 @@ func (r *Receipt) steady(want linkspec.Link) error {
 func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	draft, err := r.k.Create(want)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, linkspec.Link{}, cnierr.New(cnierr.Exists,
-			"if the device is not in use any more, remove it (ip link del "+want.Name+"); else give this guest another name with CNI_ARGS TAP_NAME",
-			"create: a device of that name exists already: %w", err)
+		return nil, linkspec.Link{}, taken(want, err)
 	}
 	if err != nil {
 		return nil, linkspec.Link{}, fmt.Errorf("create: %w", err)
 	}
 	r.before(func() error { return r.discard(draft, want) })
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	return draft, got, err
+}
+
+// taken is the error about a name that somebody else has.
+func taken(want linkspec.Link, err error) error {
+	details := "if the device is not in use any more, remove it (ip link del " + want.Name + ")"
+	switch {
+	case want.Peer != nil:
+		details += "; the other name that was to be made is " + linkspec.Key(want.Peer.Netns, want.Peer.Name)
+	case want.Netns != "":
+		details = "give this guest another name with CNI_ARGS TAP_NAME, or another CNI_IFNAME; or remove the device from that namespace"
+	default:
+		details += "; else give this guest another name with CNI_ARGS TAP_NAME"
+	}
+	return cnierr.New(cnierr.Exists, details, "create: a device of that name exists already: %w", err)
 }
 
 // discard takes back a link that this receipt created, kept or not.
@@ -174,7 +186,7 @@ func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
 	if err := draft.Discard(); err != nil {
 		return fmt.Errorf("discard %s: %w", want.Name, err)
 	}
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -186,7 +198,7 @@ func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
 
 // ensure makes a shared link, or finds it.
 func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
-	got, err := r.k.Link(want.Name)
+	got, err := r.k.LinkIn(want.Netns, want.Name)
 	if err == nil {
 		// The plan tags a bridge only when it takes it for missing, or for ours.
 		if want.Alias != nil && (got.Alias == nil || *got.Alias != *want.Alias) {
@@ -204,7 +216,7 @@ func (r *Receipt) ensure(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if err != nil {
 		return nil, got, fmt.Errorf("create: %w", err)
 	}
-	got, err = r.k.Link(want.Name)
+	got, err = r.k.LinkIn(want.Netns, want.Name)
 	if err != nil {
 		return nil, got, err
 	}
@@ -237,7 +249,7 @@ func (r *Receipt) set(want, got linkspec.Link) error {
 	case linkspec.Owned, linkspec.Observed: // goes with its draft
 	}
 	if err := r.k.Set(got, change); err != nil {
-		return fmt.Errorf("set %s: %w", want.Name, err)
+		return fmt.Errorf("set %s: %w", want.Key(), err)
 	}
 	return nil
 }
@@ -311,15 +323,15 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 	var diffs []linkspec.Difference
 	observed := map[string]linkspec.Link{}
 	for _, want := range s.Links {
-		got, err := k.Link(want.Name)
+		got, err := k.LinkIn(want.Netns, want.Name)
 		if errors.Is(err, fs.ErrNotExist) {
 			diffs = append(diffs, linkspec.Absent(want))
 			continue
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", want.Name, err)
+			return nil, nil, fmt.Errorf("%s: %w", want.Key(), err)
 		}
-		observed[want.Name] = got
+		observed[want.Key()] = got
 		diffs = append(diffs, linkspec.Diff(want, got)...)
 	}
 	for _, c := range s.Sysctls {
@@ -361,18 +373,19 @@ func Mismatch(diffs []linkspec.Difference) error {
 		"%s", msg)
 }
 
-// Observe returns the links of those names that exist.
-func Observe(k Kernel, names []string) (map[string]linkspec.Link, error) {
+// Observe returns the links of those keys that exist.
+func Observe(k Kernel, keys []string) (map[string]linkspec.Link, error) {
 	links := map[string]linkspec.Link{}
-	for _, name := range names {
-		got, err := k.Link(name)
+	for _, key := range keys {
+		at := linkspec.SplitKey(key)
+		got, err := k.LinkIn(at.Netns, at.Name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("look up %s: %w", name, err)
+			return nil, fmt.Errorf("look up %s: %w", key, err)
 		}
-		links[name] = got
+		links[key] = got
 	}
 	return links, nil
 }

@@ -104,6 +104,13 @@ func (f *faulty) Link(name string) (linkspec.Link, error) {
 	return f.Kernel.Link(name)
 }
 
+func (f *faulty) LinkIn(netns, name string) (linkspec.Link, error) {
+	if err := f.call(); err != nil {
+		return linkspec.Link{}, err
+	}
+	return f.Kernel.LinkIn(netns, name)
+}
+
 func (f *faulty) Ports(bridge string) ([]linkspec.Link, error) {
 	if err := f.call(); err != nil {
 		return nil, err

@@ -14,13 +14,22 @@ import (
 // pkg/kernel, a model in memory is pkg/kernel/fake, and pkg/kernel/kerneltest
 // holds both to the words below.
 //
+// Links of other network namespaces are told apart by their Netns. They are
+// looked up, created, set and deleted as those of the host are; all else is of
+// the host's namespace. A path that leads to no network namespace, or to none
+// any more, is one where no link is.
+//
 // A link or bridge that is not there is an error that is fs.ErrNotExist; a name
 // that is taken is fs.ErrExist.
 type Kernel interface {
 	// Link returns the link that has the name, or the alternative name.
 	Link(name string) (linkspec.Link, error)
 
-	// Links returns all links. It is a dump, for GC only: its cost grows with
+	// LinkIn is Link in the network namespace of that path, "" for the host's. For
+	// a tap that is not on the host Splice is filled in.
+	LinkIn(netns, name string) (linkspec.Link, error)
+
+	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
 	// the number of links. Addresses, IPv6 and AcceptRA are not filled in.
 	Links() ([]linkspec.Link, error)
 
@@ -31,12 +40,15 @@ type Kernel interface {
 	// only be given at creation: for a tap owner, group and multiQueue. A tap
 	// that is not kept dies with the process. A bridge gets a MAC address of its
 	// own that no port changes, and the alias that it declares, from its first
-	// moment on: one without it would be nobody's if the process ended there.
+	// moment on: one without it would be nobody's if the process ended there. The
+	// same holds for a veth, of which the other end, down as well, is made at its
+	// Peer's place. It is deleted with that end, and with its namespace.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
 	// in which no frame passes before the port is as declared: names, IPv6,
-	// attributes and bridge first, then port flags, then addresses, then up. An
+	// attributes and bridge first, then port flags, then addresses, then splice, up.
+	// An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
 	// is set anew. Down, where declared, comes first of all. A station that

@@ -25,16 +25,16 @@ func owns(a attachment.Attachment, l linkspec.Link) bool {
 	return ok && tag.Names(a)
 }
 
-// find returns the first link that goes by one of the names and is the
-// attachment's, as told by mine. The error is fs.ErrNotExist if there is none.
-func find(k Kernel, names []string, mine func(linkspec.Link) bool) (linkspec.Link, error) {
+// find returns the first link in a namespace that goes by one of the names and is
+// the attachment's, as told by mine. The error is fs.ErrNotExist if there is none.
+func find(k Kernel, netns string, names []string, mine func(linkspec.Link) bool) (linkspec.Link, error) {
 	for _, name := range names {
-		l, err := k.Link(name)
+		l, err := k.LinkIn(netns, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return linkspec.Link{}, fmt.Errorf("look up %s: %w", name, err)
+			return linkspec.Link{}, fmt.Errorf("look up %s: %w", linkspec.Key(netns, name), err)
 		}
 		if mine(l) {
 			return l, nil
@@ -46,33 +46,29 @@ func find(k Kernel, names []string, mine func(linkspec.Link) bool) (linkspec.Lin
 // Owned returns the attachment's own tap. The names are where to look for it if
 // its handle was taken away.
 func Owned(k Kernel, a attachment.Attachment, names ...string) (linkspec.Link, error) {
-	return find(k, append([]string{a.TapHandle(), a.TapName()}, names...),
+	return ownedIn(k, "", a, names...)
+}
+
+func ownedIn(k Kernel, netns string, a attachment.Attachment, names ...string) (linkspec.Link, error) {
+	return find(k, netns, append([]string{a.TapHandle(), a.TapName()}, names...),
 		func(l linkspec.Link) bool { return owns(a, l) })
 }
 
 // Held returns the port that the bridge plugin joined for the attachment, or
-// is about to join: the link that carries its handle, else its own tap.
+// is about to join: the link that carries its handle, else its own port, else
+// its own tap.
 func Held(k Kernel, a attachment.Attachment, names ...string) (linkspec.Link, error) {
-	l, err := k.Link(a.PortHandle())
+	l, err := held(k, a)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Owned(k, a, names...)
 	}
 	return l, err
 }
 
-// Remove deletes the attachment's own tap. That there is none is no error.
+// Remove deletes the attachment's own tap on the host. That there is none is no
+// error.
 func Remove(k Kernel, a attachment.Attachment, names ...string) error {
-	l, err := Owned(k, a, names...)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := k.Delete(l); err != nil {
-		return fmt.Errorf("delete %s: %w", l.Name, err)
-	}
-	return nil
+	return RemoveIn(k, "", a, names...)
 }
 
 // Disconnect takes a held port off its bridge and sets it down, so that its
@@ -98,14 +94,17 @@ func disconnect(k Kernel, l linkspec.Link) error {
 }
 
 // Forget takes the bridge plugin's handle off a port that nothing is held by
-// any more.
+// any more. A port that the plugin made itself goes with it.
 func Forget(k Kernel, a attachment.Attachment) error {
-	l, err := k.Link(a.PortHandle())
+	l, err := held(k, a)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("look up port: %w", err)
+	}
+	if ownsPort(a, l) {
+		return deletePort(k, l)
 	}
 	err = k.Set(l, linkspec.Link{NoAltNames: []string{a.PortHandle()}})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -172,7 +171,7 @@ type Stale struct {
 	// gone or had to be shortened, so that no delegate can be called for it.
 	Attachment attachment.Attachment
 	Known      bool
-	// Own is true for a tap that this software made.
+	// Own is true for a tap or port that this software made.
 	Own bool
 }
 
@@ -181,7 +180,7 @@ type Stale struct {
 // to its own sweep, because addresses hang on them.
 func StaleTaps(k Kernel, network string, valid []attachment.Attachment) ([]Stale, error) {
 	return sweep(k, network, valid, func(s Stale) bool {
-		return s.Own && !attachment.HasPortHandle(s.Link.AltNames)
+		return s.Own && s.Link.Kind == linkspec.Tap && !attachment.HasPortHandle(s.Link.AltNames)
 	})
 }
 
@@ -189,7 +188,7 @@ func StaleTaps(k Kernel, network string, valid []attachment.Attachment) ([]Stale
 // attachments of the network than the valid ones.
 func StalePorts(k Kernel, network string, valid []attachment.Attachment) ([]Stale, error) {
 	return sweep(k, network, valid, func(s Stale) bool {
-		return attachment.HasPortHandle(s.Link.AltNames)
+		return attachment.HasPortHandle(s.Link.AltNames) || s.Own && s.Link.Kind == linkspec.Veth
 	})
 }
 
@@ -208,7 +207,7 @@ func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stal
 		if !ours || slices.ContainsFunc(l.AltNames, func(name string) bool { return keep[name] }) {
 			continue
 		}
-		if s.Own && slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return owns(a, l) }) {
+		if s.Own && slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return owns(a, l) || ownsPort(a, l) }) {
 			continue
 		}
 		if of(s) {
@@ -230,7 +229,8 @@ func claim(l linkspec.Link, network string) (s Stale, ours bool) {
 			ours = true
 		}
 	}
-	if tag, ok := tagOf(l); ok && l.Kind == linkspec.Tap && tag.OnNetwork(network) {
+	made := l.Kind == linkspec.Tap || l.Kind == linkspec.Veth
+	if tag, ok := tagOf(l); ok && made && tag.OnNetwork(network) {
 		s.Own, ours = true, true
 		s.Attachment, s.Known = tag.Attachment, tag.Exact()
 		s.Attachment.Network = network

@@ -2,10 +2,17 @@
 // is a contract: runtimes and the plugins that are chained after ours read it.
 //
 // Interfaces, in this order: the bridge (a chained firewall plugin takes the
-// first for the bridge); the tap, with an empty sandbox, for it is in the
-// host's namespace; the guest's own NIC, which has the tap's name, the guest's
-// MAC address, and the container ID as its sandbox. What an earlier plugin
-// listed beside these follows. Addresses point at the guest's NIC.
+// first for the bridge); the tap, with an empty sandbox if it is in the host's
+// namespace, else with the path of the namespace that it is in; the guest's own
+// NIC, which has the tap's name, the guest's MAC address, and the container ID as
+// its sandbox; then, if the tap is not on the host, the port of the bridge that
+// stands in for it, with an empty sandbox. What an earlier plugin listed beside
+// these follows. Addresses point at the guest's NIC.
+//
+// Runtimes that start the VMM in the tap's namespace want just one address on the
+// guest's NIC (firecracker-go-sdk fails on a second). There, the first address of
+// IPv4, or of IPv6 if there is no other, is the guest's NIC's, and all others point
+// at the tap.
 //
 // Where the tap is not named after CNI_IFNAME an interface of that name in
 // CNI_NETNS comes last, with a copy of each address: it is what portmap, and
@@ -33,6 +40,8 @@ import (
 type Answer struct {
 	Bridge      string // name; "" for none
 	Tap         string
+	TapNetns    string // path of the network namespace that the tap is in; "" for the host's
+	Port        string // name of the port that stands in for the tap; "" for none
 	GuestMAC    net.HardwareAddr
 	ContainerID string
 	IfName      string // CNI_IFNAME
@@ -44,19 +53,29 @@ type Answer struct {
 }
 
 // Build returns the result of ADD: what the earlier plugins said, and ours. The
-// links are those read back, by name.
+// links are those read back, by key.
 func Build(prev *types100.Result, a Answer, links map[string]linkspec.Link) *types100.Result {
 	b := builder{r: &types100.Result{DNS: a.DNS, Routes: a.Routes}, moved: map[int]int{}}
 	if a.Bridge != "" {
 		b.add(onHost(links[a.Bridge]))
 	}
-	tap := onHost(links[a.Tap])
-	b.add(tap)
+	tap := onHost(links[linkspec.Key(a.TapNetns, a.Tap)])
+	tap.Sandbox = a.TapNetns
+	device := b.add(tap)
 	guest := b.add(&types100.Interface{Name: a.Tap, Mac: a.GuestMAC.String(), Mtu: tap.Mtu, Sandbox: a.ContainerID})
+	if a.Port != "" {
+		b.add(onHost(links[a.Port]))
+	}
 	if prev != nil {
 		b.take(prev)
 	}
-	b.addresses(a.IPs, guest)
+	if a.TapNetns == "" {
+		b.addresses(a.IPs, guest)
+	} else {
+		one, others := single(a.IPs)
+		b.addresses(one, guest)
+		b.addresses(others, device)
+	}
 	if len(a.IPs) > 0 && a.IfName != a.Tap && a.Netns != "" {
 		alias := b.add(&types100.Interface{Name: a.IfName, Mac: a.GuestMAC.String(), Mtu: tap.Mtu, Sandbox: a.Netns})
 		b.addresses(a.IPs, alias)
@@ -112,6 +131,15 @@ func (b *builder) addresses(ips []*types100.IPConfig, at int) {
 		bound.Interface = &at
 		b.r.IPs = append(b.r.IPs, bound)
 	}
+}
+
+// single takes the first address of IPv4, or else the first, out of the others.
+func single(ips []*types100.IPConfig) (one, others []*types100.IPConfig) {
+	if len(ips) == 0 {
+		return nil, nil
+	}
+	i := max(0, slices.IndexFunc(ips, func(ip *types100.IPConfig) bool { return ip.Address.IP.To4() != nil }))
+	return ips[i : i+1], slices.Delete(slices.Clone(ips), i, i+1)
 }
 
 func onHost(l linkspec.Link) *types100.Interface {

@@ -12,6 +12,10 @@ import (
 // what differs; then it asks the delegate the same.
 func (c *call) check(ctx context.Context) error {
 	p, err := c.plan()
+	var gone noNetns
+	if errors.As(err, &gone) {
+		return cnierr.New(cnierr.Mismatch, "a guest whose VMM ran in it is cut off: DEL the attachment, make the namespace again, and ADD it anew", "%w", err)
+	}
 	if err != nil {
 		return err
 	}

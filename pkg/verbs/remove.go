@@ -22,7 +22,7 @@ func (c *call) del(ctx context.Context) error {
 		return err
 	}
 	if !r.Port {
-		return reconcile.Remove(c.k, r.Attachment, r.Names...)
+		return reconcile.RemoveIn(c.k, r.Netns, r.Attachment, r.Names...)
 	}
 	return c.detach(ctx, r)
 }
@@ -41,7 +41,8 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
 	} else {
 		// libcni stops the chain here: microvm-tap will not be called.
-		errs = append(errs, freed, reconcile.Remove(c.k, r.Attachment, r.Names...))
+		errs = append(errs, freed, reconcile.RemovePort(c.k, r.Attachment),
+			reconcile.RemoveIn(c.k, r.Netns, r.Attachment, r.Names...))
 	}
 	errs = append(errs, c.releaseBridge(ctx, r.Bridge))
 	return errors.Join(errs...)

@@ -39,6 +39,8 @@ type Plugin struct {
 	Needs func(stdin []byte, host plan.Host) (plan.Needs, error)
 	// NAT is nil for a plugin that never masquerades.
 	NAT kernel.NAT
+	// Splicer is nil for a plugin that never joins a tap in another namespace.
+	Splicer kernel.Splicer
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -82,7 +84,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New(kernel.WithNAT(p.NAT))
+		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithSplicer(p.Splicer))
 		if err != nil {
 			return carry(err)
 		}
@@ -103,10 +105,15 @@ func (c *call) plan() (plan.Plan, error) {
 	}
 	own, err := kernel.SameNetns(rt.Netns)
 	if err != nil {
-		return nil, fmt.Errorf("CNI_NETNS: %w", err)
+		return nil, noNetns{fmt.Errorf("CNI_NETNS: %w", err)}
 	}
 	return c.Plan(c.StdinData, rt, own, users{})
 }
+
+// noNetns is the error that CNI_NETNS leads to no network namespace.
+type noNetns struct{ error }
+
+func (e noNetns) Unwrap() error { return e.error }
 
 // users asks the host's user database.
 type users struct{}

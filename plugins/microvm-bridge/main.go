@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
 	"github.com/microvm-cni/microvm-cni/pkg/nat"
 	"github.com/microvm-cni/microvm-cni/pkg/plan"
 	"github.com/microvm-cni/microvm-cni/pkg/verbs"
@@ -13,6 +14,6 @@ import (
 func main() {
 	os.Exit(verbs.Main(verbs.Plugin{
 		Name: "microvm-bridge", Plan: plan.Bridge, Removal: plan.BridgeRemoval, Needs: plan.BridgeNeeds,
-		NAT: nat.New(),
+		NAT: nat.New(), Splicer: splice.Splicer{},
 	}))
 }

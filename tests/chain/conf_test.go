@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,9 @@ func (h *host) cnitool(folder string, args ...string) (string, error) {
 	err := h.do(func() error {
 		cmd := exec.Command(filepath.Join(bin, "cnitool"), args...)
 		cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+folder)
+		if slices.Contains(args, "talos") { // whose addresses come from the runtime
+			cmd.Env = append(cmd.Env, "CNI_ARGS=IP=10.5.0.2/24;GATEWAY=10.5.0.1;IgnoreUnknown=1")
+		}
 		var err error
 		out, err = cmd.CombinedOutput()
 		return err

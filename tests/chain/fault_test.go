@@ -25,6 +25,7 @@ type walk struct {
 	v      vm
 	result map[string]any // of the last ADD
 
+	away         bool   // the tap is in the VMM's namespace
 	plugin, verb string // where the fault is
 	fault        fault
 	met          bool
@@ -151,6 +152,9 @@ func (w *walk) killed(t *testing.T, n int) {
 	if err := w.cure(cure); err != nil {
 		t.Errorf("kill %d: %s after it: %v", n, cure, err)
 	}
+	if cure != "DEL" {
+		w.renew()
+	}
 	w.empty(t, fmt.Sprintf("kill %d, %s (exit %d %s)", n, cure, a.exit, a.stdout))
 	if a, ok := w.add(t); !ok {
 		t.Errorf("kill %d: the next ADD: %s", n, a.stdout)
@@ -167,6 +171,10 @@ func (w *walk) empty(t *testing.T, after string) {
 	t.Helper()
 	h := w.n.h
 	made, leases := h.made(), h.leases(w.n.name)
+	for _, l := range h.inside() {
+		t.Errorf("%s: left is %s in the VMM's namespace", after, l.Name)
+		w.renew()
+	}
 	if rules := h.sh("nft list ruleset 2>/dev/null"); strings.Contains(rules, "microvm-cni") || strings.Contains(rules, "CNI-") {
 		t.Errorf("%s: left are rules:\n%s", after, rules)
 		h.sh("nft flush ruleset")
@@ -177,9 +185,22 @@ func (w *walk) empty(t *testing.T, after string) {
 	}
 }
 
+// renew gives a VMM that died a new namespace: what is in the old one goes with it.
+func (w *walk) renew() {
+	if w.away {
+		w.n.h.DeleteNetns("guests")
+		w.n.h.NewNetns("guests")
+	}
+}
+
 // A system call that fails makes an ADD fail, with an error and nothing left,
 // or does not matter to it.
 func TestFailingSystemCalls(t *testing.T) {
+	failingSystemCalls(t, false)
+}
+
+func failingSystemCalls(t *testing.T, away bool) {
+	t.Helper()
 	for _, plugin := range []string{"microvm-tap", "microvm-bridge"} {
 		for _, f := range []struct {
 			name  string
@@ -201,7 +222,10 @@ func TestFailingSystemCalls(t *testing.T) {
 		} {
 			t.Run(plugin+" "+f.name, func(t *testing.T) {
 				h := newHost(t)
-				w := &walk{n: h.pair(nil), v: h.vm("vm1"), plugin: plugin, verb: "ADD"}
+				w := &walk{n: h.pair(nil), v: h.vm("vm1"), plugin: plugin, verb: "ADD", away: away}
+				if away {
+					w.n = h.away(nil)
+				}
 				w.fault = fault{calls: map[uint64]bool{}, errno: f.errno}
 				for _, nr := range f.calls {
 					w.fault.calls[nr] = true
@@ -224,7 +248,7 @@ func (w *walk) failing(t *testing.T) {
 		i = 1
 		w.result = w.call(0, "ADD").ok(t).object(t)
 	}
-	before := h.snapshot("ip -d address show")
+	before := h.snapshot("ip -d address show; ip -n guests -d address show")
 	a := w.call(i, "ADD")
 	switch {
 	case a.exit == 0:

@@ -138,8 +138,14 @@ func (l *link) has(prefix string) bool {
 // links returns all links of the host but lo.
 func (h *host) links() []*link {
 	h.t.Helper()
+	return h.linksBy("ip")
+}
+
+// linksBy returns all links but lo that a command of ip tells of.
+func (h *host) linksBy(ip string) []*link {
+	h.t.Helper()
 	var all []*link
-	if err := json.Unmarshal([]byte(h.sh("ip -j -d address show")), &all); err != nil {
+	if err := json.Unmarshal([]byte(h.sh(ip+" -j -d address show")), &all); err != nil {
 		h.t.Fatalf("ip address show: %v", err)
 	}
 	return slices.DeleteFunc(all, func(l *link) bool { return l.Name == "lo" || l.Name == "" })
@@ -203,6 +209,9 @@ func (h *host) empty() {
 		for _, alt := range l.AltNames {
 			h.t.Errorf("left behind: name %s on %s", alt, l.Name)
 		}
+	}
+	for _, l := range h.inside() {
+		h.t.Errorf("left behind: link %s in the VMM's namespace", l.Name)
 	}
 	for _, network := range h.leaseFolders() {
 		for _, lease := range h.leases(network) {

@@ -92,7 +92,6 @@ var bothRefuse = []refusal{
 var tapRefuses = []refusal{
 	{"misspelled key", "", nil, edit(conf{"onwer": 1}), 2, []string{"onwer"}},
 	{"key of the bridge plugin", "", nil, edit(conf{"bridge": "br0"}), 2, []string{"bridge", "br0"}},
-	{"placement that is not there yet", "", nil, edit(conf{"placement": "netns"}), 2, []string{"placement", "netns"}},
 	{"placement that never will be", "", nil, edit(conf{"placement": "moon"}), 7, []string{"moon"}},
 	{"unknown owner", "", nil, edit(conf{"owner": "no-such-user"}), 7, []string{"no-such-user"}},
 	{"unknown group", "", nil, edit(conf{"group": "no-such-group"}), 7, []string{"no-such-group"}},

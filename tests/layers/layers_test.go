@@ -33,6 +33,7 @@ const (
 	cniUtils   = "github.com/containernetworking/plugins/pkg/utils"
 	knftables  = "sigs.k8s.io/knftables"
 	unix       = "golang.org/x/sys/unix"
+	ebpf       = "github.com/cilium/ebpf"
 )
 
 // layer is what the files of a package that are no tests may import besides
@@ -67,12 +68,14 @@ var layers = []layer{
 		"pkg/cnierr", "pkg/linkspec", cniIP, cniUtils, iptables, nfnetlink, nftables, nftables + "/expr", nftables + "/userdata", unix,
 	}},
 	{dir: "pkg/shape", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
+	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", ebpf, netlink, netlink + "/nl", unix}},
+	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", ebpf, ebpf + "/asm", unix}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,
 	}},
 	{dir: "plugins/microvm-tap", imports: []string{"pkg/config", "pkg/plan", "pkg/verbs"}},
-	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/nat", "pkg/plan", "pkg/verbs"}},
+	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/datapath/splice", "pkg/nat", "pkg/plan", "pkg/verbs"}},
 }
 
 // impure are the packages of the standard library that a pure layer does
@@ -88,7 +91,8 @@ var dead = []string{
 
 // alive are those of the dead that a plugin links all the same.
 var alive = map[string][]string{
-	module + "/plugins/microvm-bridge": {iptables, knftables}, // "ipMasqBackend": "iptables"
+	// "ipMasqBackend": "iptables"; what loads BPF programs
+	module + "/plugins/microvm-bridge": {iptables, knftables, "flag"},
 }
 
 // listed is what "go list" tells about a package.

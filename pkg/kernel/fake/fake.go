@@ -23,11 +23,12 @@ const (
 	defaultMTU = 1500
 )
 
-// Kernel is a network namespace without a kernel.
+// Kernel is a host's network namespace, and those of VMMs, without a kernel.
 type Kernel struct {
 	mu          sync.Mutex
 	links       map[int]*link
-	next        int // index of the next link
+	netns       []string // paths of other namespaces
+	next        int      // index of the next link
 	sysctls     map[string]string
 	masquerades []linkspec.Masquerade
 	lock        chan struct{} // holds a token while it is free
@@ -37,6 +38,8 @@ type Kernel struct {
 type link struct {
 	linkspec.Link
 	master   *link
+	peer     *link // the other end of a veth pair
+	splice   *link
 	isDraft  bool // goes with the process
 	isMTUSet bool // the bridge does not follow its ports' MTU
 	isMACSet bool // the bridge does not follow its ports' MAC address
@@ -67,6 +70,7 @@ func (k *Kernel) Add(l linkspec.Link) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	n := k.add(l.Name, l.Kind)
+	n.Netns, l.Netns = l.Netns, ""
 	n.isMACSet = false
 	if l.Kind == linkspec.Tap {
 		n.Owner, n.Group, n.MultiQueue, n.Persist = orDefault(l.Owner, linkspec.NoID), orDefault(l.Group, linkspec.NoID), orDefault(l.MultiQueue, false), new(true)

@@ -45,7 +45,7 @@ func (k *Kernel) Ports(bridge string) ([]linkspec.Link, error) {
 func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	var list []linkspec.Link
 	for index := range k.next {
-		if n := k.links[index]; n != nil && pick(n) {
+		if n := k.links[index]; n != nil && n.Netns == "" && pick(n) {
 			l := n.observe()
 			l.Addresses, l.IPv6, l.AcceptRA = nil, nil, nil
 			list = append(list, l)
@@ -54,15 +54,8 @@ func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	return list
 }
 
-// find returns the link that has the name, or the alternative name.
-func (k *Kernel) find(name string) (*link, error) {
-	for _, n := range k.links {
-		if n.Name == name || slices.Contains(n.AltNames, name) {
-			return n, nil
-		}
-	}
-	return nil, fmt.Errorf("link %s: %w", name, fs.ErrNotExist)
-}
+// find returns the link of the host that has the name, or the alternative name.
+func (k *Kernel) find(name string) (*link, error) { return k.findIn("", name) }
 
 func (k *Kernel) findBridge(name string) (*link, error) {
 	n, err := k.find(name)
@@ -85,12 +78,21 @@ func (k *Kernel) add(name string, kind linkspec.Kind) *link {
 	return n
 }
 
-// remove deletes a link. The ports of a bridge are then on none.
+// remove deletes a link, and its peer. The ports of a bridge are then on none.
 func (k *Kernel) remove(n *link) {
 	k.leave(n)
+	if n.peer != nil {
+		n.peer.peer = nil
+		k.remove(n.peer)
+	}
 	for _, port := range k.links {
 		if port.master == n {
 			k.leave(port)
+		}
+	}
+	for _, tap := range k.links {
+		if tap.splice == n {
+			tap.splice = nil
 		}
 	}
 	delete(k.links, n.Index)
@@ -187,6 +189,12 @@ func (n *link) observe() linkspec.Link {
 	if *l.MTU < minIPv6MTU { // the kernel takes IPv6 off the device
 		l.IPv6, l.AcceptRA = new(false), new(false)
 	}
+	if n.Kind == linkspec.Tap && n.Netns != "" {
+		l.Splice = new("")
+		if n.splice != nil {
+			l.Splice = new(n.splice.Name)
+		}
+	}
 	return l
 }
 
@@ -220,17 +228,23 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge {
+	if l.Kind != linkspec.Tap && l.Kind != linkspec.Bridge && l.Kind != linkspec.Veth {
 		return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 	}
 	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, l.Name)
 	if reserved || len(l.Name) > attachment.MaxName || strings.ContainsAny(l.Name, "%/: \t\n") {
 		return nil, fmt.Errorf("%q cannot be the name of a device", l.Name)
 	}
-	if _, err := k.find(l.Name); err == nil {
+	if err := k.enter(l.Netns); err != nil {
+		return nil, err
+	}
+	if _, err := k.findIn(l.Netns, l.Name); err == nil {
 		return nil, fmt.Errorf("create %s: %w", l.Name, fs.ErrExist)
 	}
-	n := k.add(l.Name, l.Kind)
+	n, err := k.make(l)
+	if err != nil {
+		return nil, err
+	}
 	n.isDraft = true
 	if l.Kind == linkspec.Tap {
 		n.Owner, n.Group = orDefault(l.Owner, linkspec.NoID), orDefault(l.Group, linkspec.NoID)
@@ -239,6 +253,15 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 		n.Alias = new(*l.Alias)
 	}
 	return &draft{k: k, n: n}, nil
+}
+
+func (k *Kernel) make(l linkspec.Link) (*link, error) {
+	if l.Kind == linkspec.Veth {
+		return k.addVeth(l)
+	}
+	n := k.add(l.Name, l.Kind)
+	n.Netns = l.Netns
+	return n, nil
 }
 
 // draft is a link that was created and not kept yet.

@@ -38,7 +38,7 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 	if change.Up != nil && !*change.Up {
 		n.Up = new(false)
 	}
-	steps := []func(*link, linkspec.Link) error{k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setStations, k.setAddresses}
+	steps := []func(*link, linkspec.Link) error{k.setAltNames, k.setAttributes, k.setMaster, k.setPortFlags, k.setStations, k.setAddresses, k.setSplice}
 	for _, step := range steps {
 		if err := step(n, change); err != nil {
 			return err
@@ -53,7 +53,7 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 func (k *Kernel) setAltNames(n *link, change linkspec.Link) error {
 	n.AltNames = slices.DeleteFunc(n.AltNames, func(name string) bool { return slices.Contains(change.NoAltNames, name) })
 	for _, name := range change.AltNames {
-		holder, err := k.find(name)
+		holder, err := k.findIn(n.Netns, name)
 		switch {
 		case err != nil:
 			n.AltNames = append(n.AltNames, name)

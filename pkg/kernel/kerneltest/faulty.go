@@ -57,6 +57,14 @@ func (f *FaultyKernel) Link(name string) (linkspec.Link, error) {
 	return f.k.Link(name)
 }
 
+// LinkIn is a call of k.
+func (f *FaultyKernel) LinkIn(netns, name string) (linkspec.Link, error) {
+	if err := f.call("Link", linkspec.Key(netns, name)); err != nil {
+		return linkspec.Link{}, err
+	}
+	return f.k.LinkIn(netns, name)
+}
+
 // Links is a call of k.
 func (f *FaultyKernel) Links() ([]linkspec.Link, error) {
 	if err := f.call("Links"); err != nil {

@@ -1,0 +1,153 @@
+// Package splice joins a tap in the network namespace of a VMM to a bridge in
+// that of the host, for which a veth pair goes from one to the other:
+//
+//	VMM ns:   tap ingress   -> bpf_redirect_peer(inner) -> port ingress   in the host ns
+//	host ns:  port transmit -> inner ingress -> bpf_redirect(tap) -> the VMM's read
+//
+// Frames of the guest come out at the outer end of the pair, the port, as if it
+// had received them, with no queue in between. Frames to the guest cross the
+// pair once. In both directions a frame stays the socket buffer that it was:
+// what its sender left to do (checksum, segmentation) and its VLAN tag go along.
+//
+// The programs are clsact filters of package tcbpf, so they live and die with
+// the devices. docs/splice.md has the reasons and the figures.
+//
+// All functions act on the network namespace of the calling thread, which has
+// to be the one of the tap. Devices are named by interface index.
+package splice
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
+)
+
+// Priority is that of the filters at the ingress of both devices. There is room
+// before it for filters of others, and pkg/shape comes after it.
+const Priority = 40000
+
+// name is what `tc filter show` calls the filters.
+const name = "microvm-cni:splice"
+
+// marker stands in the programs for the index of the target: see splice.c.
+const marker = 0x6d76636e
+
+// State tells which half of a splice is in place: attached, unchanged, and with
+// the right target. The zero value is no splice.
+type State struct {
+	ToBridge bool // at the tap
+	ToGuest  bool // at the inner end of the veth pair
+}
+
+// Whole is the state that Install brings about.
+var Whole = State{ToBridge: true, ToGuest: true}
+
+// half is one of the two programs in its place.
+type half struct {
+	tcbpf.Filter
+	program string // its name in splice.c
+	target  int
+}
+
+func halves(tap, inner int) [2]half {
+	at := func(link int) tcbpf.Filter {
+		return tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: Priority, Name: name}
+	}
+	return [2]half{
+		{Filter: at(tap), program: programProgToBridge, target: inner},
+		{Filter: at(inner), program: programProgToGuest, target: tap},
+	}
+}
+
+// Install joins the tap to the inner end of a veth pair, whose other end is in
+// another network namespace. What is in place already stays as it is, and what
+// joins one of them to another device is replaced. After an error a half of the
+// splice may be there: Remove clears it.
+func Install(tap, inner int) error {
+	specs, err := programs()
+	if err != nil {
+		return err
+	}
+	for _, h := range halves(tap, inner) {
+		if err := h.install(specs); err != nil {
+			return fmt.Errorf("splice link %d to link %d: %w", tap, inner, err)
+		}
+	}
+	return nil
+}
+
+// Observe tells what there is of the splice.
+func Observe(tap, inner int) (State, error) {
+	var s State
+	specs, err := programs()
+	if err != nil {
+		return s, err
+	}
+	for i, part := range []*bool{&s.ToBridge, &s.ToGuest} {
+		if *part, err = halves(tap, inner)[i].observe(specs); err != nil {
+			return State{}, err
+		}
+	}
+	return s, nil
+}
+
+// Remove takes the programs off both devices, whatever their target is. That
+// there are none is no error.
+func Remove(tap, inner int) error {
+	var all []error
+	for _, h := range halves(tap, inner) {
+		all = append(all, h.Detach())
+	}
+	return errors.Join(all...)
+}
+
+func (h half) install(specs *ebpf.CollectionSpec) error {
+	if there, err := h.observe(specs); err != nil || there {
+		return err
+	}
+	p, err := tcbpf.Load(h.spec(specs))
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.Attach(p), p.Close())
+}
+
+// observe tells whether the program is in place. The target is part of the
+// program, hence of its tag.
+func (h half) observe(specs *ebpf.CollectionSpec) (bool, error) {
+	found, err := h.Observe()
+	if err != nil || found == (tcbpf.Program{}) {
+		return false, err
+	}
+	spec := h.spec(specs)
+	return spec.Instructions.HasTag(found.Tag, spec.ByteOrder)
+}
+
+// spec is the program with its target.
+func (h half) spec(specs *ebpf.CollectionSpec) *ebpf.ProgramSpec {
+	spec := specs.Programs[h.program].Copy()
+	for i := range spec.Instructions {
+		if in := &spec.Instructions[i]; in.OpCode == asm.Mov.Op(asm.ImmSource) && in.Constant == marker {
+			in.Constant = int64(h.target)
+		}
+	}
+	return spec
+}
+
+func programs() (*ebpf.CollectionSpec, error) {
+	specs, err := loadProgram()
+	if err != nil {
+		return nil, fmt.Errorf("read programs of the splice: %w", err)
+	}
+	for _, n := range []string{programProgToBridge, programProgToGuest} {
+		if specs.Programs[n] == nil {
+			return nil, cnierr.New(cnierr.Kernel, "this is a bug: please report it", "program %s is missing from the plugin", n)
+		}
+	}
+	return specs, nil
+}

@@ -1,0 +1,190 @@
+// Package tcbpf attaches BPF programs to the clsact hooks of a device, as
+// direct-action cls_bpf filters over netlink. It asks for nothing that Linux
+// 5.10 does not have. What is attached lives and dies with the device: nothing
+// is pinned, and nobody has to stay alive for it.
+//
+// A hook may be shared: with those of the guard and the splice, with pkg/shape,
+// whose filters have priorities from 50000, and with strangers. Programs run in
+// the order of their priorities until one returns something else than
+// TC_ACT_UNSPEC. What is not ours is neither replaced nor removed.
+//
+// All functions act on the network namespace of the calling thread.
+package tcbpf
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+)
+
+// Hook is the place in a device where programs see its frames.
+type Hook uint32
+
+// The hooks. Ingress comes before a bridge takes the frame from its port.
+const (
+	Ingress Hook = netlink.HANDLE_MIN_INGRESS
+	Egress  Hook = netlink.HANDLE_MIN_EGRESS
+)
+
+func (h Hook) String() string {
+	if h == Egress {
+		return "egress"
+	}
+	return "ingress"
+}
+
+// Filter is a place for one program. It is ours if its name is: no two users of
+// a priority have the same.
+type Filter struct {
+	Link     int // interface index
+	Hook     Hook
+	Priority uint16 // the lowest comes first
+	Name     string // as `tc filter show` prints it; at most 255 bytes
+}
+
+// Program is what was found attached. The zero value is none.
+type Program struct {
+	ID  uint32 // the kernel's, for `bpftool prog show id`
+	Tag string // hash of its instructions: see asm.Instructions.HasTag
+}
+
+// handle is that of our filter among those of its priority.
+const handle = 1
+
+// Attach makes p the program of the filter. A program that is already there is
+// replaced with no frame in between that sees none or both. A filter of somebody
+// else at that priority is a cnierr.Exists error, and stays.
+func (f Filter) Attach(p *ebpf.Program) error {
+	there, err := f.find()
+	if err != nil {
+		return err
+	}
+	if there == nil {
+		err = f.add(p)
+	} else {
+		err = netlink.FilterReplace(f.raw(p))
+	}
+	runtime.KeepAlive(p)
+	return explain(err, "attach program %s to the %s of link %d", f.Name, f.Hook, f.Link)
+}
+
+// add attaches where there was none. Whoever else came meanwhile is respected.
+func (f Filter) add(p *ebpf.Program) error {
+	if err := f.setClsact(); err != nil {
+		return err
+	}
+	err := netlink.FilterAdd(f.raw(p))
+	if errors.Is(err, unix.EEXIST) {
+		return f.taken("somebody else, who just came")
+	}
+	return err
+}
+
+// Observe returns the program of the filter. A filter of somebody else at the
+// priority, or one that is not direct-action, is as good as none.
+func (f Filter) Observe() (Program, error) {
+	there, err := f.find()
+	if errors.Is(err, errTaken) {
+		return Program{}, nil
+	}
+	if err != nil || there == nil || !there.DirectAction {
+		return Program{}, err
+	}
+	return Program{ID: uint32(there.Id), Tag: there.Tag}, nil
+}
+
+// Detach removes the filter, and clsact from the device when nobody else filters
+// there. That it is not there is no error, nor is a device that is gone.
+func (f Filter) Detach() error {
+	there, err := f.find()
+	if errors.Is(err, errTaken) {
+		return nil
+	}
+	if err != nil || there == nil {
+		return err
+	}
+	gone := f.raw(nil)
+	if err := netlink.FilterDel(gone); err != nil && !errors.Is(err, unix.ENOENT) {
+		return explain(err, "detach program %s from the %s of link %d", f.Name, f.Hook, f.Link)
+	}
+	return f.removeClsact()
+}
+
+// raw is the filter as the kernel wants it.
+func (f Filter) raw(p *ebpf.Program) *netlink.BpfFilter {
+	fd := -1
+	if p != nil {
+		fd = p.FD()
+	}
+	return &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: f.Link, Parent: uint32(f.Hook), Handle: handle, Protocol: unix.ETH_P_ALL, Priority: f.Priority,
+		},
+		Fd: fd, Name: f.Name, DirectAction: true,
+	}
+}
+
+// errTaken says that the priority belongs to somebody else.
+var errTaken = errors.New("priority is taken")
+
+// find returns our filter, or nil. It returns errTaken if anybody else's filter
+// has the priority.
+func (f Filter) find() (*netlink.BpfFilter, error) {
+	all, err := f.list(f.Hook)
+	if err != nil {
+		return nil, err
+	}
+	var ours *netlink.BpfFilter
+	for _, raw := range all {
+		a := raw.Attrs()
+		if a.Priority != f.Priority || a.Chain != nil && *a.Chain != 0 {
+			continue
+		}
+		b, ok := raw.(*netlink.BpfFilter)
+		if !ok || b.Name != f.Name || a.Handle != handle || a.Protocol != unix.ETH_P_ALL {
+			return nil, f.taken("a filter " + raw.Type() + " of somebody else")
+		}
+		ours = b
+	}
+	return ours, nil
+}
+
+func (f Filter) taken(by string) error {
+	return cnierr.New(cnierr.Exists, fmt.Sprintf("look at it with `tc filter show dev DEVICE %s` and give it another preference: this one is needed for %s", f.Hook, f.Name),
+		"%w: preference %d at the %s of link %d by %s", errTaken, f.Priority, f.Hook, f.Link, by)
+}
+
+// listAttempts bounds how often an interrupted list is made again. It is one of
+// the filters of a single hook, so it is hardly ever interrupted.
+const listAttempts = 50
+
+// list returns everybody's filters at the hook.
+func (f Filter) list(h Hook) ([]netlink.Filter, error) {
+	link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: f.Link}}
+	for range listAttempts {
+		all, err := netlink.FilterList(link, uint32(h)) //nolint:forbidigo // this is the retry
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, explain(err, "list filters at the %s of link %d", h, f.Link)
+		}
+	}
+	return nil, cnierr.New(cnierr.TryAgain, "somebody changes the filters of the device all the time: find out who",
+		"filters at the %s of link %d changed while they were listed, each of %d times", h, f.Link, listAttempts)
+}
+
+// explain wraps what the kernel said, and says what to do where that is known.
+func explain(err error, format string, a ...any) error {
+	if err == nil || errors.As(err, new(*cnierr.Error)) {
+		return err
+	}
+	err = fmt.Errorf(format+": %w", append(a, err)...)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return cnierr.New(cnierr.Kernel, "BPF filters need these modules of the kernel: modprobe -a sch_ingress cls_bpf", "%w", err)
+	}
+	return err
+}
