@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The guard of a bridge port, at its tc ingress: judges what a guest sends.
+ * What is not known to be right is dropped; each way to PASSED is a match on
+ * headers that were there in full. See docs/security.md.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "rules.h"
+
+/* Old style: no BTF has to be loaded to make them. */
+struct map {
+	__u32 type, key_size, value_size, max_entries, map_flags;
+};
+
+#define MAP(name, kind, value, n)                                              \
+	struct map SEC("maps") name = {                                        \
+		.type = kind, .key_size = 4, .value_size = value, .max_entries = n, \
+	}
+
+/* Constants to the verifier: rules that are not in use cost nothing, not even at
+ * load time. */
+const volatile struct rules rules;
+
+MAP(guard_storm, BPF_MAP_TYPE_ARRAY, sizeof(__u64), 1);
+MAP(guard_drops, BPF_MAP_TYPE_PERCPU_ARRAY, REASONS * sizeof(__u64), 1);
+MAP(guard_last, BPF_MAP_TYPE_ARRAY, sizeof(struct sample), REASONS);
+
+/*
+ * STOP is a rule. FAIL is one without which nothing could go on: it ends the
+ * judgement. The mutation run leaves out the rule that WITHOUT names, and lets
+ * FAIL accept.
+ */
+#ifndef WITHOUT
+#define WITHOUT REASONS
+#endif
+#define STOP(reason, condition)                                                \
+	do {                                                                   \
+		if (WITHOUT != (reason) && (condition))                        \
+			return reason;                                         \
+	} while (0)
+#define FAIL(reason) return WITHOUT == (reason) ? PASSED : (reason)
+
+/* A frame on its way through the judgement. */
+struct frame {
+	struct __sk_buff *skb;
+	void *data, *end;
+	__u64 src, dst; /* MAC addresses */
+};
+
+#define GROUP(mac) ((mac) & 1)
+#define PULLED 128
+
+static __always_inline __u64 mac(const void *p)
+{
+	return *(const __u32 *)p | (__u64) * (const __u16 *)(p + 4) << 32;
+}
+
+static __always_inline int in_macs(const volatile __u64 *list, __u32 len, __u32 max, __u64 m)
+{
+	for (__u32 i = 0; i < max && i < len; i++)
+		if (list[i] == m)
+			return 1;
+	return 0;
+}
+
+#include "address.h"
+#include "host.h"
+#include "arp.h"
+#include "ipv4.h"
+#include "ipv6.h"
+
+static __always_inline enum reason vlan(struct frame *f)
+{
+	__u16 id = f->skb->vlan_tci & 0xfff;
+
+	STOP(VLAN_TYPE, f->skb->vlan_proto != bpf_htons(ETH_P_8021Q));
+	STOP(VLAN_NOT_ALLOWED, !(rules.vlans[(id >> 6) & 63] >> (id & 63) & 1));
+	return PASSED;
+}
+
+static __always_inline enum reason judge(struct frame *f)
+{
+	__u32 want = f->skb->len < PULLED ? f->skb->len : PULLED;
+
+	f->data = (void *)(long)f->skb->data;
+	f->end = (void *)(long)f->skb->data_end;
+	if (f->data + want > f->end) {
+		/* A GSO frame may have most of itself in pages. */
+		if (bpf_skb_pull_data(f->skb, want))
+			FAIL(TRUNCATED_ETHERNET);
+		f->data = (void *)(long)f->skb->data;
+		f->end = (void *)(long)f->skb->data_end;
+	}
+	if (f->data + ETH_HLEN > f->end)
+		FAIL(TRUNCATED_ETHERNET);
+	f->dst = mac(f->data);
+	f->src = mac(f->data + ETH_ALEN);
+	STOP(SOURCE_MAC, !in_macs(rules.macs, rules.macs_len, MAX_MACS, f->src));
+	/* 01:80:c2:00:00:xx: never forwarded, but heard by the bridge */
+	STOP(LINK_LOCAL_GROUP, (f->dst & 0xffffffffffULL) == 0xc28001ULL);
+	/* The kernel takes the outer tag off a frame before it gets here. */
+	if (f->skb->vlan_present) {
+		enum reason why = vlan(f);
+
+		if (why != PASSED)
+			return why;
+	}
+	switch (*(__be16 *)(f->data + 2 * ETH_ALEN)) {
+	case bpf_htons(ETH_P_IP):
+		return ipv4(f);
+	case bpf_htons(ETH_P_IPV6):
+		return ipv6(f);
+	case bpf_htons(ETH_P_ARP):
+		return arp(f);
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		FAIL(VLAN_STACKED);
+	}
+	FAIL(ETHERTYPE);
+}
+
+/*
+ * Group frames at a steady rate. CPUs that come at the same time may share a
+ * place, so that a guest with many queues gets a little more.
+ */
+static __always_inline enum reason storm(struct frame *f)
+{
+	__u32 zero = 0;
+	__u64 now, *next;
+
+	if (!rules.storm_interval || !GROUP(f->dst))
+		return PASSED;
+	next = bpf_map_lookup_elem(&guard_storm, &zero);
+	if (!next)
+		FAIL(STORM);
+	now = bpf_ktime_get_ns();
+	if (*next < now)
+		*next = now;
+	STOP(STORM, *next - now > rules.storm_burst);
+	*next += rules.storm_interval;
+	return PASSED;
+}
+
+/* Ten frames a second of each reason are enough for whoever asks why. */
+static __always_inline void sample(struct __sk_buff *skb, __u32 why)
+{
+	struct sample *s = bpf_map_lookup_elem(&guard_last, &why);
+	__u64 now = bpf_ktime_get_ns();
+	__u32 n = skb->len;
+
+	if (!s || (s->time && now - s->time < 100000000))
+		return;
+	s->time = now;
+	s->length = n;
+	if (n >= SAMPLE) {
+		s->captured = SAMPLE;
+		bpf_skb_load_bytes(skb, 0, s->frame, SAMPLE);
+	} else if (n >= ETH_HLEN) {
+		s->captured = n;
+		bpf_skb_load_bytes(skb, 0, s->frame, n);
+	}
+}
+
+SEC("tc")
+int guard(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct frame f = { .skb = skb };
+	__u64 *counts = bpf_map_lookup_elem(&guard_drops, &zero);
+	enum reason why;
+
+	if (!counts)
+		return TC_ACT_SHOT;
+	why = judge(&f);
+	if (why == PASSED)
+		why = storm(&f);
+	if (why < REASONS)
+		counts[why]++;
+	if (why == PASSED)
+		return TC_ACT_UNSPEC;
+	sample(skb, why);
+	return TC_ACT_SHOT;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+
+struct ipv6 {
+	__be32 version;
+	__be16 length;
+	__u8 next, hop_limit;
+	__u64 src[2], dst[2];
+} __attribute__((packed, aligned(2)));
+
+#define MAX_EXTENSIONS 6
+#define MAX_ND_OPTIONS 4
+#define ND_SOURCE_MAC 1
+#define ND_TARGET_MAC 2
+#define ND_NONCE 14
+
+/* Where in the header chain the judgement is. */
+struct chain {
+	__u32 off, end;
+	__u8 next, fragment, later, unspecified, hop_limit;
+};
+
+/* The headers before the transport's, each there in full. */
+static __always_inline enum reason extensions(struct frame *f, struct chain *c)
+{
+	__u8 h[8];
+	__u32 len;
+
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		switch (c->next) {
+		case IPPROTO_HOPOPTS:
+			STOP(IP6_EXTENSION, i > 0);
+			break;
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_FRAGMENT:
+		case IPPROTO_AH:
+			break;
+		default:
+			return PASSED;
+		}
+		if (bpf_skb_load_bytes(f->skb, c->off, h, sizeof(h)))
+			FAIL(IP6_EXTENSION);
+		len = 8 + h[1] * 8;
+		if (c->next == IPPROTO_AH)
+			len = 8 + h[1] * 4;
+		if (c->next == IPPROTO_FRAGMENT) {
+			len = 8;
+			STOP(IP6_FRAGMENT, c->fragment); /* of a fragment */
+			c->fragment = 1;
+			c->later = h[2] || h[3] & 0xf8;
+		}
+		/* Where it goes next must not be hidden from who judges. */
+		STOP(IP6_ROUTING, c->next == IPPROTO_ROUTING && (!h[2] || h[3]));
+		c->next = h[0];
+		c->off += len;
+		if (c->off > c->end)
+			FAIL(IP6_EXTENSION);
+		if (c->later)
+			return PASSED;
+	}
+	FAIL(IP6_EXTENSION);
+}
+
+static __always_inline __u64 halves(const __u16 *m)
+{
+	return m[0] | (__u64)m[1] << 16 | (__u64)m[2] << 32;
+}
+
+/* Link-layer addresses in neighbour discovery are the sender's own. */
+static __always_inline enum reason nd_options(struct frame *f, struct chain *c, __u32 off, __u8 kind, __u8 other)
+{
+	struct {
+		__u8 type, len;
+		__u16 mac[3];
+	} o;
+
+	for (int i = 0; i < MAX_ND_OPTIONS && off != c->end; i++) {
+		if (off + sizeof(o) > c->end || bpf_skb_load_bytes(f->skb, off, &o, sizeof(o)))
+			FAIL(ND_OPTION);
+		STOP(ND_OPTION, o.type != kind && o.type != other);
+		STOP(ND_OPTION, o.type == kind && (o.len != 1 || halves(o.mac) != f->src));
+		STOP(ND_OPTION, !o.len);
+		off += o.len * 8;
+	}
+	STOP(ND_OPTION, off != c->end);
+	return PASSED;
+}
+
+static __always_inline enum reason neighbour(struct frame *f, struct chain *c, __u8 type)
+{
+	__u64 target[2];
+
+	STOP(ND_FRAGMENT, c->fragment);
+	STOP(ND_HOP_LIMIT, c->hop_limit != 255);
+	if (type == 133)
+		return nd_options(f, c, c->off + 8, ND_SOURCE_MAC, ND_SOURCE_MAC);
+	if (c->off + 24 > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, target, sizeof(target)))
+		FAIL(TRUNCATED_TRANSPORT);
+	if (type == 135) {
+		/* Whoever looks for an address without one keeps others from taking it. */
+		STOP(ND_TARGET, c->unspecified && !own6(target));
+		return nd_options(f, c, c->off + 24, ND_SOURCE_MAC, ND_NONCE);
+	}
+	STOP(ND_TARGET, !own6(target));
+	return nd_options(f, c, c->off + 24, ND_TARGET_MAC, ND_TARGET_MAC);
+}
+
+static __always_inline enum reason icmp6(struct frame *f, struct chain *c, __u8 type, enum service *s)
+{
+	*s = SERVICE_NEIGHBOUR;
+	switch (type) {
+	case 135:
+	case 133:
+		return neighbour(f, c, type);
+	case 131: /* MLD reports */
+	case 132:
+	case 143:
+		STOP(ND_FRAGMENT, c->fragment);
+		return PASSED;
+	}
+	STOP(IP6_UNSPECIFIED, c->unspecified);
+	switch (type) {
+	case 136:
+		return neighbour(f, c, type);
+	case 1: /* errors and echo */
+	case 2:
+	case 3:
+	case 4:
+	case 128:
+	case 129:
+		*s = SERVICE_BASIC;
+		return PASSED;
+	}
+	FAIL(ICMP6_TYPE);
+}
+
+static __always_inline enum reason udp6(struct frame *f, struct chain *c, const __be16 *port, enum service *s)
+{
+	__u8 type;
+
+	STOP(DHCP6_SERVER, port[0] == bpf_htons(547) || port[1] == bpf_htons(546));
+	if (port[1] != bpf_htons(547))
+		return PASSED;
+	*s = SERVICE_BASIC;
+	if (c->fragment || c->off + 12 > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, &type, 1))
+		FAIL(DHCP6_CLIENT);
+	/* what clients send: no replies, and nothing on behalf of others */
+	STOP(DHCP6_CLIENT, type < 1 || type > 11 || type == 2 || type == 7 || type == 10);
+	return PASSED;
+}
+
+static __always_inline enum reason transport6(struct frame *f, struct chain *c, enum service *s)
+{
+	__u32 need = c->next == IPPROTO_TCP ? 20 : 8;
+	__be16 h[4];
+
+	if (c->next != IPPROTO_ICMPV6)
+		STOP(IP6_UNSPECIFIED, c->unspecified);
+	if (c->next == IPPROTO_NONE || plain(c->next))
+		return PASSED;
+	if (c->next != IPPROTO_ICMPV6 && c->next != IPPROTO_UDP && c->next != IPPROTO_TCP)
+		FAIL(IP6_PROTOCOL);
+	if (c->off + need > c->end || bpf_skb_load_bytes(f->skb, c->off, h, sizeof(h)))
+		FAIL(TRUNCATED_TRANSPORT);
+	if (c->next == IPPROTO_ICMPV6)
+		return icmp6(f, c, *(__u8 *)h, s);
+	if (h[1] == bpf_htons(53))
+		*s = SERVICE_BASIC;
+	return c->next == IPPROTO_UDP ? udp6(f, c, h, s) : PASSED;
+}
+
+static __always_inline enum reason later6(struct chain *c, enum service *s)
+{
+	STOP(IP6_UNSPECIFIED, c->unspecified);
+	if (c->next == IPPROTO_ICMPV6)
+		*s = SERVICE_BASIC;
+	else if (c->next != IPPROTO_TCP && c->next != IPPROTO_UDP && c->next != IPPROTO_DSTOPTS && !plain(c->next))
+		FAIL(IP6_PROTOCOL);
+	return PASSED;
+}
+
+static __always_inline enum reason ipv6(struct frame *f)
+{
+	const struct ipv6 *ip = f->data + ETH_HLEN;
+	struct chain c = { .off = ETH_HLEN + sizeof(*ip) };
+	enum service s = SERVICE_NONE;
+	enum reason why;
+	__u64 src[2], dst[2];
+
+	if ((void *)(ip + 1) > f->end)
+		FAIL(TRUNCATED_IP6);
+	STOP(IP6_HEADER, (*(const __u8 *)ip) >> 4 != 6);
+	src[0] = ip->src[0], src[1] = ip->src[1];
+	dst[0] = ip->dst[0], dst[1] = ip->dst[1];
+	c.end = c.off + bpf_ntohs(ip->length);
+	c.next = ip->next;
+	c.hop_limit = ip->hop_limit;
+	STOP(IP6_LENGTH, c.end > f->skb->len);
+	c.unspecified = !src[0] && !src[1];
+	STOP(IP6_SOURCE, !c.unspecified && !own6(src));
+	STOP(METADATA_SERVICE, rules.flags & METADATA && dst[0] == bpf_cpu_to_be64(0xfd000ec200000000) &&
+				       dst[1] == bpf_cpu_to_be64(0x254));
+	STOP(ISOLATED, rules.flags & ISOLATE &&
+			       in_nets6(rules.subnets6, rules.subnets6_len, MAX_SUBNETS, dst) &&
+			       !gateway6(dst));
+	why = extensions(f, &c);
+	if (why != PASSED)
+		return why;
+	why = c.later ? later6(&c, &s) : transport6(f, &c, &s);
+	if (why != PASSED)
+		return why;
+	return to_host6(f, s, src, dst);
+}

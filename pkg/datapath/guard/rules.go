@@ -1,0 +1,189 @@
+package guard
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Rules are what a guest may send. They are declared, compared and read back in
+// the form that Canonical gives them.
+type Rules = linkspec.Guard
+
+// flags as in bpf/rules.h.
+const (
+	flagLayer3 = 1 << iota
+	flagIsolate
+	flagMetadata
+	flagVRRP
+	flagGateways
+)
+
+var hostAccess = []linkspec.HostAccess{linkspec.HostAll, linkspec.HostGateway, linkspec.HostNone}
+
+type net4 struct{ Net, Mask [4]byte }
+
+type net6 struct{ Net, Mask [16]byte }
+
+// constants is struct rules of bpf/rules.h.
+type constants struct {
+	Flags, HostAccess, Router  uint32
+	MACsLen, HostMACsLen       uint32
+	Own4Len, Own6Len           uint32
+	Subnets4Len, Subnets6Len   uint32
+	Gateways4Len, Gateways6Len uint32
+	_                          uint32
+	StormInterval, StormBurst  uint64 // ns
+	MACs                       [linkspec.MaxGuardMACs]uint64
+	HostMACs                   [linkspec.MaxGuardHostMACs]uint64
+	Own6                       [linkspec.MaxGuardAddresses]net6
+	Subnets6                   [linkspec.MaxGuardSubnets]net6
+	Gateways6                  [linkspec.MaxGuardGateways][16]byte
+	Own4                       [linkspec.MaxGuardAddresses]net4
+	Subnets4                   [linkspec.MaxGuardSubnets]net4
+	Gateways4                  [linkspec.MaxGuardGateways][4]byte
+	VLANs                      [64]uint64
+}
+
+// encode returns the contents of the program's constants. The rules must be
+// checked and canonical.
+func encode(r Rules) ([]byte, error) {
+	var c constants
+	c.setFlags(r)
+	c.Router = uint32(r.Router)
+	c.MACsLen = encodeMACs(c.MACs[:], r.MACs)
+	c.HostMACsLen = encodeMACs(c.HostMACs[:], r.HostMACs)
+	if !r.L2Only {
+		own := make([]netip.Prefix, 0, linkspec.MaxGuardAddresses)
+		for _, a := range r.LinkLocals() {
+			own = append(own, netip.PrefixFrom(a, 128))
+		}
+		c.Own4Len, c.Own6Len = encodeNets(c.Own4[:], c.Own6[:], append(own, r.Addresses...))
+	}
+	c.Subnets4Len, c.Subnets6Len = encodeNets(c.Subnets4[:], c.Subnets6[:], r.Subnets)
+	for _, g := range r.Gateways {
+		if g.Is4() {
+			c.Gateways4[c.Gateways4Len] = g.As4()
+			c.Gateways4Len++
+		} else {
+			c.Gateways6[c.Gateways6Len] = g.As16()
+			c.Gateways6Len++
+		}
+	}
+	for _, v := range r.VLANs {
+		c.VLANs[v/64] |= 1 << (v % 64)
+	}
+	if r.StormLimit > 0 {
+		c.StormInterval = uint64(time.Second) / uint64(r.StormLimit)
+		c.StormBurst = uint64(time.Second) - c.StormInterval
+	}
+	return binary.Append(nil, binary.NativeEndian, c)
+}
+
+func (c *constants) setFlags(r Rules) {
+	for flag, set := range map[uint32]bool{
+		flagLayer3: !r.L2Only, flagIsolate: r.Isolate, flagMetadata: !r.Metadata, flagVRRP: r.VRRP, flagGateways: claimable(r),
+	} {
+		if set {
+			c.Flags |= flag
+		}
+	}
+	for i, a := range hostAccess {
+		if a == r.HostAccess {
+			c.HostAccess = uint32(i)
+		}
+	}
+}
+
+// claimable tells whether one of the guest's own addresses could be a gateway's.
+func claimable(r Rules) bool {
+	if r.L2Only {
+		return len(r.Gateways) > 0
+	}
+	for _, g := range r.Gateways {
+		for _, p := range r.Addresses {
+			if p.Contains(g) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func encodeMACs(to []uint64, macs []net.HardwareAddr) uint32 {
+	for i, m := range macs {
+		var b [8]byte
+		copy(b[:], m)
+		to[i] = binary.LittleEndian.Uint64(b[:])
+	}
+	return uint32(len(macs))
+}
+
+func encodeNets(to4 []net4, to6 []net6, prefixes []netip.Prefix) (n4, n6 uint32) {
+	for _, p := range prefixes {
+		mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+		if p.Addr().Is4() {
+			to4[n4] = net4{Net: p.Masked().Addr().As4(), Mask: [4]byte(mask)}
+			n4++
+		} else {
+			to6[n6] = net6{Net: p.Masked().Addr().As16(), Mask: [16]byte(mask)}
+			n6++
+		}
+	}
+	return n4, n6
+}
+
+// decode is the inverse of encode.
+func decode(b []byte) (Rules, error) {
+	var c constants
+	if _, err := binary.Decode(b, binary.NativeEndian, &c); err != nil {
+		return Rules{}, err
+	}
+	r := Rules{
+		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, Metadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0,
+		Router: int(c.Router), HostAccess: hostAccess[min(int(c.HostAccess), len(hostAccess)-1)],
+		MACs:      decodeMACs(c.MACs[:], c.MACsLen),
+		HostMACs:  decodeMACs(c.HostMACs[:], c.HostMACsLen),
+		Addresses: decodeNets(c.Own4[:], c.Own6[:], c.Own4Len, c.Own6Len),
+		Subnets:   decodeNets(c.Subnets4[:], c.Subnets6[:], c.Subnets4Len, c.Subnets6Len),
+	}
+	for i := range min(c.Gateways4Len, linkspec.MaxGuardGateways) {
+		r.Gateways = append(r.Gateways, netip.AddrFrom4(c.Gateways4[i]))
+	}
+	for i := range min(c.Gateways6Len, linkspec.MaxGuardGateways) {
+		r.Gateways = append(r.Gateways, netip.AddrFrom16(c.Gateways6[i]))
+	}
+	for v := range 4096 {
+		if c.VLANs[v/64]>>(v%64)&1 != 0 {
+			r.VLANs = append(r.VLANs, v)
+		}
+	}
+	if c.StormInterval > 0 {
+		r.StormLimit = int(uint64(time.Second) / c.StormInterval)
+	}
+	return r.Canonical(), nil
+}
+
+func decodeMACs(from []uint64, n uint32) []net.HardwareAddr {
+	var macs []net.HardwareAddr
+	for i := range min(int(n), len(from)) {
+		macs = append(macs, binary.LittleEndian.AppendUint64(nil, from[i])[:6])
+	}
+	return macs
+}
+
+func decodeNets(from4 []net4, from6 []net6, n4, n6 uint32) []netip.Prefix {
+	var all []netip.Prefix
+	for i := range min(int(n4), len(from4)) {
+		ones, _ := net.IPMask(from4[i].Mask[:]).Size()
+		all = append(all, netip.PrefixFrom(netip.AddrFrom4(from4[i].Net), ones))
+	}
+	for i := range min(int(n6), len(from6)) {
+		ones, _ := net.IPMask(from6[i].Mask[:]).Size()
+		all = append(all, netip.PrefixFrom(netip.AddrFrom16(from6[i].Net), ones))
+	}
+	return all
+}
