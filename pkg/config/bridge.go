@@ -32,6 +32,7 @@ type Bridge struct {
 	HairpinMode   bool
 	PromiscMode   bool
 	PortIsolation bool
+	Guard         Guard
 
 	MAC net.HardwareAddr // the guest's, as the runtime gave it; nil if it did not
 
@@ -60,6 +61,7 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		HairpinMode:      r.flag("hairpinMode"),
 		PromiscMode:      r.flag("promiscMode"),
 		PortIsolation:    r.flag("portIsolation"),
+		Guard:            r.guard(),
 		MAC:              r.mac(capabilities, args, ""),
 		IPAM:             r.ipam(capabilities, args),
 		DNS:              r.dns(),

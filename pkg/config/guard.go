@@ -108,10 +108,10 @@ func (r *reader) prefixes(key string) []netip.Prefix {
 	var list []netip.Prefix
 	for _, text := range r.texts(key) {
 		p, err := netip.ParsePrefix(text)
-		if addr, single := netip.ParseAddr(text); single == nil {
+		if addr, single := netip.ParseAddr(text); single == nil && addr.Zone() == "" {
 			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
-		if err != nil || p.Addr().Zone() != "" || p.Addr().Is4In6() || p.Addr().IsMulticast() || p.Addr().IsUnspecified() && p.Bits() != 0 {
+		if err != nil || p.Addr().Is4In6() || p.Addr().IsMulticast() || p.Addr().IsUnspecified() && p.Bits() != 0 {
 			r.fail(cnierr.New(cnierr.Config, "write addresses like 10.0.0.5 or fd00::5, or subnets like 10.1.0.0/24 or fd01::/64",
 				"%s: %s is no address that a guest could use", r.at(key), quote(text)))
 			return nil

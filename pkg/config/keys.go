@@ -30,17 +30,17 @@ var bridgePlugin = plugin{
 	name: "microvm-bridge",
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
-		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "ipam", "ipamCheck", "dns",
+		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "guard", "macspoofchk", "ipam", "ipamCheck", "dns",
 	}),
 	later: []string{
-		"vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk", "guard", "uplink", "bandwidth",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "uplink", "bandwidth",
 		"ingressRate", "ingressBurst", "egressRate", "egressBurst", "shapedSubnets", "unshapedSubnets", "disableContainerInterface",
 	},
 }
 
 // neverOff are later keys of our own: nobody's configuration from another
 // plugin holds them with a value that means "off".
-var neverOff = []string{"guard", "uplink"}
+var neverOff = []string{"uplink"}
 
 // check refuses every key that the plugin does not read. Keys with a slash
 // belong to others ("cni.dev/valid-attachments", which libcni puts in).

@@ -104,7 +104,7 @@ func TestRefuse(t *testing.T) {
 		{tap, conf(`"bridge": "br0"`), 2, `"bridge" with value "br0"`, "belongs to microvm-bridge: move it there"},
 		{tap, conf(v4), 2, `"ipam"`, "belongs to microvm-bridge"},
 		{tap, conf(`"ipMasq": true`), 2, `"ipMasq" with value true`, "belongs to microvm-bridge: move it there"},
-		{tap, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true`, "does not support it yet"},
+		{tap, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true`, "belongs to microvm-bridge"},
 		{bridge, conf(`"owner": "microvm"`), 2, `"owner" with value "microvm"`, "belongs to microvm-tap: move it there"},
 		{bridge, conf(`"mac": "02:00:00:00:00:01"`), 2, `"mac"`, "belongs to microvm-tap"},
 		{both, conf(`"` + long + `": 1`), 2, `xxx..."`, "knows"},
@@ -118,13 +118,9 @@ func TestRefuse(t *testing.T) {
 		{bridge, conf(`"ipMasqBackend": true`), 6, `ipMasqBackend`, ""},
 
 		// Keys of later versions
-		{bridge, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true is not supported yet`, "remove the key"},
 		{bridge, conf(`"vlan": 100`), 2, `"vlan" with value 100`, "remove the key"},
 		{bridge, conf(`"vlanTrunk": [{"id": 5}]`), 2, `"vlanTrunk" with value [{"id":5}]`, "remove the key"},
 		{bridge, conf(`"preserveDefaultVlan": true`), 2, `"preserveDefaultVlan"`, "remove the key"},
-		{bridge, conf(`"macspoofchk": true`), 2, `"macspoofchk"`, "remove the key"},
-		{bridge, conf(`"guard": {"mode": "enforce"}`), 2, `"guard"`, "remove the key"},
-		{bridge, conf(`"guard": false`), 2, `"guard" with value false`, "remove the key"},
 		{bridge, conf(`"uplink": ""`), 2, `"uplink"`, "remove the key"},
 		{bridge, conf(`"bandwidth": {"ingressRate": 1}`), 2, `"bandwidth"`, "remove the key"},
 		{bridge, conf(`"ingressRate": 1000`), 2, `"ingressRate"`, "remove the key"},

@@ -24,6 +24,7 @@ type Kernel struct {
 	NAT
 	conn    *conn
 	splicer Splicer // nil for none
+	guards  Guards  // nil for none
 	away            // where else there are links of ours
 	lockDir string
 	waits   sync.WaitGroup // for the lock, those that were given up, too

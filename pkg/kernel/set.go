@@ -36,7 +36,7 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 			"owner, group and multiQueue of a tap can only be set when it is made")
 	}
 	steps := []func(l, change linkspec.Link) error{
-		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setStations, k.setAddresses, k.setSplice, k.setUp,
+		k.setDown, k.setAltNames, k.setIPv6, k.setGuard, k.setAttributes, k.setNewIPv6, k.setPortFlags, k.setStations, k.setAddresses, k.setSplice, k.setUp,
 	}
 	for _, step := range steps {
 		if err := step(l, change); err != nil {

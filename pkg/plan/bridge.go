@@ -133,6 +133,9 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 	if _, _, err := p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err
 	}
+	if _, err := p.rules(p.guestMAC(), nil); err != nil {
+		return linkspec.State{}, err
+	}
 	if away(tap) {
 		return p.claimPort(f, tap)
 	}
@@ -159,6 +162,9 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	}
 	mac := p.guestMAC()
 	if err = station(&port, tap, mac); err != nil {
+		return linkspec.State{}, result.Answer{}, err
+	}
+	if err = p.guard(&port, mac, guest.ips); err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}
 	answer := result.Answer{
@@ -257,7 +263,7 @@ func (p *bridgePlan) port(tap linkspec.Link, bridgeMTU int) (linkspec.Link, erro
 	port := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name,
 		AltNames: []string{p.att.PortHandle()},
-		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
+		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: new(p.isolated()),
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	mtu := bridgeMTU
@@ -308,6 +314,7 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 		return Needs{}, err
 	}
 	needs := Needs{Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	needs.Guard = !conf.Guard.Off
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

@@ -30,7 +30,8 @@ type Kernel interface {
 	LinkIn(netns, name string) (linkspec.Link, error)
 
 	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
-	// the number of links. Addresses, IPv6 and AcceptRA are not filled in.
+	// the number of links. Addresses, IPv6, AcceptRA, Stations
+	// and Guard are not filled in.
 	Links() ([]linkspec.Link, error)
 
 	// Ports returns the ports of the bridge, filled in as by Links.

@@ -41,6 +41,8 @@ type Plugin struct {
 	NAT kernel.NAT
 	// Splicer is nil for a plugin that never joins a tap in another namespace.
 	Splicer kernel.Splicer
+	// Guards is nil for a plugin that never joins a port.
+	Guards kernel.Guards
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -84,7 +86,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithSplicer(p.Splicer))
+		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithSplicer(p.Splicer), kernel.WithGuards(p.Guards))
 		if err != nil {
 			return carry(err)
 		}
