@@ -33,6 +33,7 @@ type Bridge struct {
 	HairpinMode   bool
 	PromiscMode   bool
 	PortIsolation bool
+	Guard         Guard
 
 	Bandwidth Bandwidth // of the guest
 	VLAN      int       // that the guest is in without knowing; 0 for none
@@ -71,6 +72,7 @@ func ParseBridge(stdin []byte, rt Runtime) (*Bridge, error) {
 		Bandwidth:        r.bandwidth(),
 		VLAN:             r.vlan("vlan", 0),
 		Trunk:            r.trunk(),
+		Guard:            r.guard(),
 		MAC:              r.mac(capabilities, args, ""),
 		IPAM:             r.ipam(capabilities, args),
 		DNS:              r.dns(),

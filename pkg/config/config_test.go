@@ -17,6 +17,9 @@ var theMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 
 var lab = Common{CNIVersion: "1.1.0", Network: "lab"}
 
+// on is the guard that nobody configured.
+var on = Guard{HostAccess: HostAll, Metadata: true, StormLimit: 1000}
+
 func TestParseTap(t *testing.T) {
 	root := &ID{}
 	for _, c := range []struct {
@@ -132,6 +135,9 @@ func TestParseBridge(t *testing.T) {
 			got, err := ParseBridge([]byte(conf(c.keys)), Runtime{Args: c.args})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if reflect.ValueOf(c.want.Guard).IsZero() {
+				c.want.Guard = on
 			}
 			if !reflect.DeepEqual(*got, c.want) {
 				t.Errorf("got  %+v\nwant %+v", *got, c.want)

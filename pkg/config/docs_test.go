@@ -30,7 +30,7 @@ func TestDocs(t *testing.T) {
 		"Keys of both plugins":            standardKeys,
 		"microvm-tap":                     own(tapPlugin),
 		"microvm-bridge":                  own(bridgePlugin),
-		"Keys that are not supported yet": bridgePlugin.later,
+		"Keys that are refused": bridgePlugin.refused,
 		"CNI_ARGS":                        slices.Concat(ownArgs, delegateArgs),
 		"Capabilities":                    {"mac", "ips", "ipRanges", "bandwidth"},
 		"Error codes":                     numbers,

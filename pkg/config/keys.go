@@ -11,9 +11,9 @@ import (
 
 // plugin is what is known about the configuration of one of the two plugins.
 type plugin struct {
-	name  string
-	keys  []string // that it reads
-	later []string // that users of the upstream plugins know, and that it does not do
+	name    string
+	keys    []string // that it reads
+	refused []string // that users of the upstream plugins know, and that make no sense here
 }
 
 // standardKeys mean the same in every plugin.
@@ -30,17 +30,11 @@ var bridgePlugin = plugin{
 	name: "microvm-bridge",
 	keys: slices.Concat(standardKeys, []string{
 		"bridge", "bridgeMode", "isGateway", "isDefaultGateway", "forceAddress", "mtu", "hairpinMode", "promiscMode",
-		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend",
+		"portIsolation", "enabledad", "ipMasq", "ipMasqBackend", "guard", "macspoofchk",
 		"vlan", "vlanTrunk", "preserveDefaultVlan", "ipam", "ipamCheck", "dns", "uplink",
 	}, rateKeys, subnetKeys),
-	later: []string{
-		"macspoofchk", "guard", "disableContainerInterface",
-	},
+	refused: []string{"disableContainerInterface"},
 }
-
-// neverOff are later keys of our own: nobody's configuration from another
-// plugin holds them with a value that means "off".
-var neverOff = []string{"guard"}
 
 // check refuses every key that the plugin does not read. Keys with a slash
 // belong to others ("cni.dev/valid-attachments", which libcni puts in).
@@ -49,11 +43,11 @@ func (p plugin) check(keys []string, obj object, sister plugin) error {
 		value := obj[key]
 		switch {
 		case slices.Contains(p.keys, key), strings.Contains(key, "/"):
-		case slices.Contains(p.later, key):
-			if !isOff(value) || slices.Contains(neverOff, key) && !isNull(value) {
-				return p.unsupported(key, value)
+		case slices.Contains(p.refused, key):
+			if !isOff(value) {
+				return senseless(key, value)
 			}
-		case slices.Contains(sister.keys, key), slices.Contains(sister.later, key):
+		case slices.Contains(sister.keys, key), slices.Contains(sister.refused, key):
 			// Runtimes that write configurations from Go structs put an empty
 			// "ipam" into every plugin.
 			if !isEmptyObject(value) {
@@ -66,28 +60,24 @@ func (p plugin) check(keys []string, obj object, sister plugin) error {
 	return nil
 }
 
-func (p plugin) unsupported(key string, value json.RawMessage) error {
-	if key == "disableContainerInterface" {
-		return cnierr.New(cnierr.UnsupportedField, "remove the key: a guest's NIC is the guest's own, there is no container interface to leave down",
-			"key %q with value %s makes no sense for a VM", key, show(value))
-	}
-	return cnierr.New(cnierr.UnsupportedField, "remove the key: this version does not do it, and does not pretend to",
-		"key %q with value %s is not supported yet", key, show(value))
+func senseless(key string, value json.RawMessage) error {
+	return cnierr.New(cnierr.UnsupportedField, "remove the key: a guest's NIC is the guest's own, there is no container interface to leave down",
+		"key %q with value %s makes no sense for a VM", key, show(value))
 }
 
 // misplaced says what to do about a key of the other plugin.
 func (p plugin) misplaced(key string, sister plugin) string {
-	if slices.Contains(sister.later, key) {
-		return "remove the key: it would belong to " + sister.name + ", which does not support it yet"
+	if slices.Contains(sister.refused, key) {
+		return "remove the key: it makes no sense for a VM"
 	}
 	return "the key belongs to " + sister.name + ": move it there"
 }
 
 // advise says what to do about a key that nobody knows.
 func (p plugin) advise(key string) string {
-	if near := nearest(key, slices.Concat(p.keys, p.later)); near != "" {
-		if slices.Contains(p.later, near) {
-			return "remove the key: it looks like \"" + near + "\", which is not supported yet"
+	if near := nearest(key, slices.Concat(p.keys, p.refused)); near != "" {
+		if slices.Contains(p.refused, near) {
+			return "remove the key: it looks like \"" + near + "\", which makes no sense for a VM"
 		}
 		return "did you mean \"" + near + "\"?"
 	}

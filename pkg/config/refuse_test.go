@@ -96,7 +96,7 @@ func TestRefuse(t *testing.T) {
 		{bridge, conf(`"IPAM": {"type": "static"}`), 2, `"IPAM"`, `did you mean "ipam"?`},
 		{bridge, conf(`"brigde": null`), 2, `with value null`, `did you mean "bridge"?`},
 		{bridge, conf(`"vlanTrunc": [1]`), 2, `"vlanTrunc"`, `did you mean "vlanTrunk"?`},
-		{bridge, conf(`"macspofchk": true`), 2, `"macspofchk"`, `looks like "macspoofchk", which is not supported yet`},
+		{bridge, conf(`"macspofchk": true`), 2, `"macspofchk"`, `did you mean "macspoofchk"?`},
 		{bridge, conf(`"ipMask": true`), 2, `"ipMask"`, `did you mean "ipMasq"?`},
 		{tap, conf(`"onwer": 1000`), 2, `"onwer" with value 1000`, `did you mean "owner"?`},
 		{tap, conf(`"multiqueue": true`), 2, `"multiqueue"`, `did you mean "multiQueue"?`},
@@ -105,7 +105,7 @@ func TestRefuse(t *testing.T) {
 		{tap, conf(`"bridge": "br0"`), 2, `"bridge" with value "br0"`, "belongs to microvm-bridge: move it there"},
 		{tap, conf(v4), 2, `"ipam"`, "belongs to microvm-bridge"},
 		{tap, conf(`"ipMasq": true`), 2, `"ipMasq" with value true`, "belongs to microvm-bridge: move it there"},
-		{tap, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true`, "does not support it yet"},
+		{tap, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true`, "belongs to microvm-bridge"},
 		{bridge, conf(`"owner": "microvm"`), 2, `"owner" with value "microvm"`, "belongs to microvm-tap: move it there"},
 		{bridge, conf(`"mac": "02:00:00:00:00:01"`), 2, `"mac"`, "belongs to microvm-tap"},
 		{both, conf(`"` + long + `": 1`), 2, `xxx..."`, "knows"},
@@ -137,10 +137,6 @@ func TestRefuse(t *testing.T) {
 		{bridge, conf(`"preserveDefaultVlan": 1`), 6, `preserveDefaultVlan`, ""},
 
 		// Keys of later versions
-		{bridge, conf(`"macspoofchk": true`), 2, `"macspoofchk" with value true is not supported yet`, "remove the key"},
-		{bridge, conf(`"macspoofchk": true`), 2, `"macspoofchk"`, "remove the key"},
-		{bridge, conf(`"guard": {"mode": "enforce"}`), 2, `"guard"`, "remove the key"},
-		{bridge, conf(`"guard": false`), 2, `"guard" with value false`, "remove the key"},
 		{bridge, conf(`"uplink": ""`), 7, `uplink`, ""},
 		{bridge, conf(`"uplink": "eth0/1"`), 7, `uplink`, ""},
 		{bridge, conf(`"uplink": ["eth1"]`), 6, `uplink`, ""},

@@ -25,6 +25,7 @@ type Kernel struct {
 	shaper  Shaper
 	conn    *conn
 	splicer Splicer // nil for none
+	guards  Guards  // nil for none
 	away            // where else there are links of ours
 	lockDir string
 	waits   sync.WaitGroup // for the lock, those that were given up, too

@@ -40,7 +40,7 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 			"the VLAN of a VLAN device, and the device below, can only be set when it is made")
 	}
 	steps := []func(l, change linkspec.Link) error{
-		k.setDown, k.setAltNames, k.setIPv6, k.setAttributes, k.setNewIPv6, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried,
+		k.setDown, k.setAltNames, k.setIPv6, k.setGuard, k.setAttributes, k.setNewIPv6, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried,
 		k.setStations, k.setShaping, k.setAddresses, k.setSplice, k.setUp,
 	}
 	for _, step := range steps {

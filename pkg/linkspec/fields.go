@@ -68,7 +68,7 @@ var fields = []field{
 	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
 	scalar("learning", func(l *Link) **bool { return &l.Learning }, onOff),
 	scalar("flood", func(l *Link) **bool { return &l.UnicastFlood }, onOff),
-	scalar("guard", func(l *Link) **bool { return &l.BPDUGuard }, onOff),
+	scalar("bpdu_guard", func(l *Link) **bool { return &l.BPDUGuard }, onOff),
 	scalar("root_block", func(l *Link) **bool { return &l.RootBlock }, onOff),
 	ifKnown(scalar("mcast_router", func(l *Link) **bool { return &l.McastRouter }, onOff)),
 	ifKnown(scalar("locked", func(l *Link) **bool { return &l.Locked }, onOff)),
@@ -81,6 +81,15 @@ var fields = []field{
 	scalar("link", func(l *Link) **string { return &l.Parent }, orNone),
 	scalar("vlan id", func(l *Link) **int { return &l.VLANID }, strconv.Itoa),
 	scalar("carried", func(l *Link) **bool { return &l.Carried }, onOff),
+	{
+		name: "guard", texts: func(l *Link) []string { return guardTexts(l.Guard) },
+		take: func(dst, src *Link) { dst.Guard = src.Guard },
+		undo: func(dst, _, got *Link) {
+			if dst.Guard = got.Guard; dst.Guard == nil { // it was no port
+				dst.Guard = &Guard{}
+			}
+		},
+	},
 	{
 		name: "fdb", rule: has, texts: func(l *Link) []string { return macTexts(l.Stations) },
 		take: func(dst, src *Link) { dst.Stations = src.Stations },
@@ -180,6 +189,16 @@ func macText(mac net.HardwareAddr) []string {
 		return nil
 	}
 	return []string{mac.String()}
+}
+
+func guardTexts(g *Guard) []string {
+	switch {
+	case g == nil:
+		return nil
+	case g.Off():
+		return []string{"off"}
+	}
+	return g.Texts()
 }
 
 func macTexts(macs []net.HardwareAddr) []string {

@@ -62,6 +62,10 @@ type Guard struct {
 	Router     int
 	HostMACs   []net.HardwareAddr
 
+	// Via is the name of the router in a guard that is declared. The kernel tells
+	// the program which index and address that is, and turns them back.
+	Via string
+
 	Metadata bool // may reach the cloud's metadata service
 	VRRP     bool // may send VRRP
 
@@ -76,12 +80,12 @@ type Guard struct {
 func (g Guard) Canonical() Guard {
 	c := g
 	c.MACs = canonicalMACs(g.MACs)
-	c.HostMACs, c.Router, c.Subnets = nil, 0, nil
+	c.HostMACs, c.Router, c.Via, c.Subnets = nil, 0, "", nil
 	if c.HostAccess == "" {
 		c.HostAccess = HostAll
 	}
 	if c.HostAccess != HostAll {
-		c.HostMACs, c.Router = canonicalMACs(g.HostMACs), g.Router
+		c.HostMACs, c.Router, c.Via = canonicalMACs(g.HostMACs), g.Router, g.Via
 	}
 	if g.Isolate {
 		c.Subnets = canonicalPrefixes(g.Subnets)
@@ -97,6 +101,10 @@ func (g Guard) Canonical() Guard {
 	c.VLANs = slices.Compact(slices.Sorted(slices.Values(g.VLANs)))
 	return c
 }
+
+// Off tells whether this is no guard at all: one that knows its guest has at
+// least one address.
+func (g Guard) Off() bool { return len(g.MACs) == 0 }
 
 // Equal tells whether two canonical guards are the same.
 func (g Guard) Equal(o Guard) bool { return slices.Equal(g.Texts(), o.Texts()) }
@@ -137,6 +145,9 @@ func (g Guard) Texts() []string {
 	all = append(all, "host "+string(g.HostAccess))
 	if g.Router != 0 {
 		all = append(all, "router "+strconv.Itoa(g.Router))
+	}
+	if g.Via != "" {
+		all = append(all, "via "+g.Via)
 	}
 	list("host macs", len(g.HostMACs), func(i int) string { return g.HostMACs[i].String() })
 	if g.Metadata {

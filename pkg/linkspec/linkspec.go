@@ -115,6 +115,10 @@ type Link struct {
 	McastRouter  *bool // a query makes it a multicast router port; where the kernel has snooping
 	Locked       *bool // only frames from stations bound to it are forwarded; Linux 5.16
 
+	// Guard is what the guest behind a port may send. An observed port has none,
+	// or what it has does not work, if it is off; nil where nobody looked.
+	Guard *Guard
+
 	// Stations are MAC addresses that are bound to a port: no frame that comes
 	// in elsewhere moves them. Declared: those that it must have. They go when
 	// it leaves the bridge.

@@ -33,6 +33,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		return reflect.ValueOf([]string{"a"})
 	case reflect.TypeFor[*string]():
 		return reflect.ValueOf(new("a"))
+	case reflect.TypeFor[*Guard]():
+		return reflect.ValueOf(&Guard{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}})
 	case reflect.TypeFor[*int]():
 		return reflect.ValueOf(new(7))
 	case reflect.TypeFor[*uint32]():

@@ -140,6 +140,9 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 	if err != nil {
 		return linkspec.State{}, err
 	}
+	if _, err := p.rules(f, p.guestMAC(), nil); err != nil {
+		return linkspec.State{}, err
+	}
 	if away(tap) {
 		return p.claimPort(f, tap, uplink)
 	}
@@ -166,6 +169,9 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	}
 	mac := p.guestMAC()
 	if err = station(&port, tap, mac); err != nil {
+		return linkspec.State{}, result.Answer{}, err
+	}
+	if err = p.guard(f, &port, mac, guest.ips); err != nil {
 		return linkspec.State{}, result.Answer{}, err
 	}
 	answer := result.Answer{
@@ -279,7 +285,7 @@ func (p *bridgePlan) port(tap linkspec.Link, bridgeMTU int) (linkspec.Link, erro
 	port := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name,
 		AltNames: []string{p.att.PortHandle()},
-		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
+		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: new(p.isolated()),
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	mtu := bridgeMTU
@@ -337,6 +343,7 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	}
 	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	needs.VLANs = conf.VLAN != 0 || conf.Trunk != nil
+	needs.Guard = !conf.Guard.Off
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

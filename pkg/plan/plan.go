@@ -81,6 +81,7 @@ type Needs struct {
 	Delegate  *Delegate
 	// Masquerade is by what to masquerade; "" for not at all.
 	Masquerade linkspec.NATBackend
+	Guard      bool // to hold guests to themselves
 }
 
 // Host is what a plan asks the host's user database.

@@ -44,9 +44,12 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 	port := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: nic.Name,
 		AltNames: []string{p.att.PortHandle()},
-		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: &p.conf.PortIsolation,
+		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: new(p.isolated()),
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
 		MTU: p.promisedMTU(f, nic.Name), Shaping: p.shaping(), VLANs: p.vlans(f[p.conf.Bridge]),
+	}
+	if err = p.guard(f, &port, parseMAC(nic), p.promisedIPs(index)); err != nil {
+		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult tells of no guest that could be guarded: %w", err)
 	}
 	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
 	links = slices.Concat(slices.Insert(links, 1, p.promisedUplink()...), p.shapers(), p.members(port, netns))

@@ -31,8 +31,8 @@ type Kernel interface {
 	LinkIn(netns, name string) (linkspec.Link, error)
 
 	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
-	// the number of links. Addresses, IPv6, AcceptRA, VLANs, Carried
-	// and Stations are not filled in.
+	// the number of links. Addresses, IPv6, AcceptRA, VLANs, Carried, Stations
+	// and Guard are not filled in.
 	Links() ([]linkspec.Link, error)
 
 	// Ports returns the ports of the bridge, filled in as by Links.

@@ -111,7 +111,11 @@ func Forget(k Kernel, a attachment.Attachment) error {
 	if ownsPort(a, l) {
 		return deletePort(k, l)
 	}
-	err = k.Set(l, linkspec.Link{NoAltNames: []string{a.PortHandle()}})
+	change := linkspec.Link{NoAltNames: []string{a.PortHandle()}}
+	if !owns(a, l) { // a tap of ours takes its guard with it
+		change.Guard = &linkspec.Guard{}
+	}
+	err = k.Set(l, change)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget %s: %w", l.Name, err)
 	}
@@ -279,7 +283,7 @@ func ForgetStale(k Kernel, s Stale, network string) error {
 			handles = append(handles, name)
 		}
 	}
-	err := k.Set(s.Link, linkspec.Link{NoAltNames: handles})
+	err := k.Set(s.Link, linkspec.Link{NoAltNames: handles, Guard: &linkspec.Guard{}})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget %s: %w", s.Link.Name, err)
 	}

@@ -41,6 +41,11 @@ func (c *call) status(ctx context.Context) error {
 			return unavailable(err)
 		}
 	}
+	if needs.Guard {
+		if err := c.k.GuardSupported(); err != nil {
+			return unavailable(err)
+		}
+	}
 	if d := c.delegate(needs.Delegate); d != nil {
 		return d.status(ctx)
 	}

@@ -43,6 +43,8 @@ type Plugin struct {
 	Splicer kernel.Splicer
 	// Shaper is nil for a plugin that never limits bandwidth.
 	Shaper kernel.Shaper
+	// Guards is nil for a plugin that never joins a port.
+	Guards kernel.Guards
 }
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
@@ -86,7 +88,7 @@ func (p Plugin) verb(run func(*call, context.Context) error) func(*skel.CmdArgs)
 	return func(args *skel.CmdArgs) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
-		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithShaper(p.Shaper), kernel.WithSplicer(p.Splicer))
+		k, err := kernel.New(kernel.WithNAT(p.NAT), kernel.WithShaper(p.Shaper), kernel.WithSplicer(p.Splicer), kernel.WithGuards(p.Guards))
 		if err != nil {
 			return carry(err)
 		}

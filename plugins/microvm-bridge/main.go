@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/guard"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
 	"github.com/microvm-cni/microvm-cni/pkg/nat"
 	"github.com/microvm-cni/microvm-cni/pkg/plan"
@@ -15,6 +16,6 @@ import (
 func main() {
 	os.Exit(verbs.Main(verbs.Plugin{
 		Name: "microvm-bridge", Plan: plan.Bridge, Removal: plan.BridgeRemoval, Needs: plan.BridgeNeeds,
-		NAT: nat.New(), Shaper: shape.Kernel{}, Splicer: splice.Splicer{},
+		NAT: nat.New(), Shaper: shape.Kernel{}, Splicer: splice.Splicer{}, Guards: guard.Guards{},
 	}))
 }

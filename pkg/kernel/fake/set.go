@@ -86,6 +86,12 @@ func (k *Kernel) setAttributes(n *link, change linkspec.Link) error {
 		}
 		n.MTU, n.isMTUSet = new(*change.MTU), true
 	}
+	if change.Guard != nil {
+		n.Guard = new(change.Guard.Canonical())
+		if change.Guard.Off() {
+			n.Guard = nil
+		}
+	}
 	n.Alias = orDefault(change.Alias, *n.Alias)
 	n.TxQueueLen = orDefault(change.TxQueueLen, *n.TxQueueLen)
 	n.Promisc = orDefault(change.Promisc, *n.Promisc)

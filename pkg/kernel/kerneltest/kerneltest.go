@@ -38,6 +38,7 @@ var suite = []struct {
 	{"Set gives a link each declared field, and touches no other", testSetEach},
 	{"Set gives a port its flags", testPortFlags},
 	{"Set binds stations to a port, unless another device has them", testStations},
+	{"Set guards a port, before and after it is one, and takes the guard off", testGuard},
 	{"Set may be called again", testSetAgain},
 	{"Set pins a bridge's MTU, even the one that it has", testPinMTU},
 	{"Set keeps IPv6 off when the MTU grows long enough for it", testIPv6OffAcrossMTU},

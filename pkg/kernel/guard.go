@@ -1,0 +1,82 @@
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Guards hold guests to what is theirs: pkg/datapath/guard, which is not linked
+// into a plugin that has no use for it. Ports are told by their indexes in the
+// namespace of the calling thread.
+type Guards interface {
+	// Attach guards a port, down or not a port yet, in the place of what guards it.
+	Attach(port int, g linkspec.Guard) error
+	// Detach takes the guard off. That there is none is no error.
+	Detach(port int) error
+	// Observe returns what guards the port; the zero value for nothing that works.
+	Observe(port int) (linkspec.Guard, error)
+	// Supported tells why this host cannot have guards.
+	Supported() error
+}
+
+// WithGuards makes New return a kernel that can guard ports. nil is none.
+func WithGuards(g Guards) Option {
+	return func(k *Kernel) { k.guards = g }
+}
+
+// GuardSupported returns an error that says what to do if ports cannot be guarded.
+func (k *Kernel) GuardSupported() error {
+	if k.guards == nil {
+		return errors.ErrUnsupported
+	}
+	return k.guards.Supported()
+}
+
+func (k *Kernel) setGuard(l, change linkspec.Link) error {
+	switch {
+	case change.Guard == nil:
+		return nil
+	case k.guards == nil && change.Guard.Off():
+		return nil
+	case k.guards == nil:
+		return wrap("guard", errors.ErrUnsupported)
+	case change.Guard.Off():
+		return wrap("take off guard", k.guards.Detach(l.Index))
+	}
+	g := *change.Guard
+	if g.Via != "" {
+		reply, err := k.conn.get(getLink(g.Via))
+		if err != nil {
+			return wrap("look up "+g.Via, err)
+		}
+		via := decodeLink(reply).link
+		g.Router, g.HostMACs = via.Index, []net.HardwareAddr{via.MAC}
+	}
+	return wrap("attach guard", k.guards.Attach(l.Index, g))
+}
+
+// guardOf returns the port's guard. One that was told of another router than the
+// one that Via now stands for says so: it keeps its index.
+func (k *Kernel) guardOf(port int) (*linkspec.Guard, error) {
+	g, err := k.guards.Observe(port)
+	if err != nil || g.Router == 0 {
+		return &g, wrap("look at guard", err)
+	}
+	reply, err := k.conn.get(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, g.Router, 0, 0)...).u32(unix.IFLA_EXT_MASK, extSkipStats))
+	if errors.Is(err, unix.ENODEV) {
+		return &g, nil
+	}
+	if err != nil {
+		return nil, wrap("look at the guard's router", err)
+	}
+	via := decodeLink(reply).link
+	if len(g.HostMACs) == 1 && bytes.Equal(g.HostMACs[0], via.MAC) {
+		g.Via, g.Router, g.HostMACs = via.Name, 0, nil
+	}
+	return &g, nil
+}
