@@ -27,13 +27,13 @@ func TestDocs(t *testing.T) {
 		numbers = append(numbers, strconv.FormatUint(uint64(c), 10))
 	}
 	for heading, want := range map[string][]string{
-		"Keys of both plugins":            standardKeys,
-		"microvm-tap":                     own(tapPlugin),
-		"microvm-bridge":                  own(bridgePlugin),
+		"Keys of both plugins":  standardKeys,
+		"microvm-tap":           own(tapPlugin),
+		"microvm-bridge":        own(bridgePlugin),
 		"Keys that are refused": bridgePlugin.refused,
-		"CNI_ARGS":                        slices.Concat(ownArgs, delegateArgs),
-		"Capabilities":                    {"mac", "ips", "ipRanges", "bandwidth"},
-		"Error codes":                     numbers,
+		"CNI_ARGS":              slices.Concat(ownArgs, delegateArgs),
+		"Capabilities":          {"mac", "ips", "ipRanges", "bandwidth"},
+		"Error codes":           numbers,
 	} {
 		got := rows(string(text), heading)
 		for _, key := range want {

@@ -111,11 +111,13 @@ var options = []option{
 var elsewhere = map[string]string{
 	"ipMasq": "TestMasqueradedPackets", "ipMasqBackend": "TestMasqueradedPackets",
 	"selinuxContext": "TestTapSettings",
+	"vlan":           "TestVLANPackets", "vlanTrunk": "TestVLANPackets", "preserveDefaultVlan": "TestVLANPreserved",
+	"macspoofchk": "TestGuardStopsASpoofedMAC",
 }
 
 // refusedKeys are upstream's keys that this version does not do, or never will.
 var refusedKeys = map[string]any{
-	"vlan": 100, "vlanTrunk": []conf{{"id": 100}}, "preserveDefaultVlan": true, "macspoofchk": true, "disableContainerInterface": true,
+	"disableContainerInterface": true,
 }
 
 func givenMAC(a *attached) {

@@ -77,7 +77,7 @@ var layers = []layer{
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,
 	}},
 	{dir: "plugins/microvm-tap", imports: []string{"pkg/config", "pkg/plan", "pkg/verbs"}},
-	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/datapath/splice", "pkg/nat", "pkg/plan", "pkg/shape", "pkg/verbs"}},
+	{dir: "plugins/microvm-bridge", imports: []string{"pkg/config", "pkg/datapath/guard", "pkg/datapath/splice", "pkg/nat", "pkg/plan", "pkg/shape", "pkg/verbs"}},
 }
 
 // impure are the packages of the standard library that a pure layer does
