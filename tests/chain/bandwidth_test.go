@@ -77,7 +77,7 @@ func TestBandwidthBurstAndSubnets(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)
-			n := h.network("lab", newest, tap, plain.with(slow).with(test.more))
+			n := h.network("lab", newest, tap, plain.with(slow).with(unguarded).with(test.more))
 			v := h.vm("vm1")
 			guest := h.plug(v.tapOf(n.add(v)))
 			peer, pull := h.peer()
@@ -189,7 +189,7 @@ func TestBandwidthForeignTap(t *testing.T) {
 			h.sh("ip link set tap0 mtu 1450; " + test.before)
 			n := h.foreign("tap0")
 			h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
-			n.plugins[1] = plain.with(limit10).with(conf{"shapedSubnets": []string{"192.0.2.0/24"}})
+			n.plugins[1] = plain.with(limit10).with(unguarded).with(conf{"shapedSubnets": []string{"192.0.2.0/24"}})
 			traffic := h.traffic("tap0")
 			for _, undo := range []string{"DEL", "DEL without devices", "GC"} {
 				v := h.vm("vm1")
