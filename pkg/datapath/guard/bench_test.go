@@ -4,8 +4,9 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // BenchmarkLoad is what the guard adds to an ADD, but for attaching it.
@@ -38,7 +39,7 @@ func processorTime(b *testing.B) int64 {
 // BenchmarkParse comes once in a process before it.
 func BenchmarkParse(b *testing.B) {
 	for b.Loop() {
-		if _, err := loadProgram(); err != nil {
+		if _, err := tcbpf.ParseObject(object); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -53,8 +54,8 @@ func BenchmarkFrame(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			m := newMachine(b, spec(b), typical)
 			for b.Loop() {
-				_, err := m.l.Run(&ebpf.RunOptions{Data: frame, Repeat: 10000})
-				if err != nil {
+				m.attr.repeat = 10000
+				if _, err := m.run(frame); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -3,10 +3,10 @@ package guard
 import (
 	"testing"
 
-	"github.com/cilium/ebpf"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
-func spec(t testing.TB) *ebpf.CollectionSpec {
+func spec(t testing.TB) *tcbpf.Object {
 	t.Helper()
 	s, err := parsed()
 	if err != nil {

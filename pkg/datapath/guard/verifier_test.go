@@ -1,16 +1,19 @@
 package guard
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // TestVerifier says what the kernel has against the program.
 func TestVerifier(t *testing.T) {
-	s, err := loadProgram()
+	s, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,14 +21,17 @@ func TestVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := s.Programs[programProgGuard]
-	for _, name := range []string{rodata, dropsMap, lastMap, stormMap} {
-		var m *ebpf.Map
-		if m, err = newMap(s.Maps[name], value); err != nil {
+	p := s.Programs["guard"]
+	for name, spec := range s.Maps {
+		if name == tcbpf.Constants {
+			spec.Contents = []ebpf.MapKV{{Key: uint32(0), Value: value}} // and frozen
+		}
+		m, err := ebpf.NewMap(spec)
+		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = m.Close() }()
-		if err = p.Instructions.AssociateMap(name, m); err != nil {
+		if err := p.Instructions.AssociateMap(name, m); err != nil {
 			t.Fatal(err)
 		}
 	}
