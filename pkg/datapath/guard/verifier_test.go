@@ -26,8 +26,8 @@ func TestVerifier(t *testing.T) {
 		if name == tcbpf.Constants {
 			spec.Contents = []ebpf.MapKV{{Key: uint32(0), Value: value}} // and frozen
 		}
-		m, err := ebpf.NewMap(spec)
-		if err != nil {
+		var m *ebpf.Map
+		if m, err = ebpf.NewMap(spec); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = m.Close() }()

@@ -27,14 +27,15 @@ func (f FD) Close() error {
 const pad = 8 - unsafe.Sizeof(uintptr(0))
 
 // Arguments of bpf(2): each is as much of union bpf_attr as its command needs,
-// for the kernel takes the rest for zero. They end without padding, and what is
-// called rest is zero.
+// for the kernel takes the rest for zero. They have no padding, and what a
+// literal sets to zero is written out: a field without a name need not be zero.
 type (
 	mapCreate struct {
 		kind, key, value, entries, flags uint32
-		_                                [2]uint32
+		innerFD, numaNode                uint32
 		name                             [16]byte
-		_, btf, keyType, valueType       uint32
+		ifindex                          uint32
+		btf, keyType, valueType          uint32
 	}
 	mapElement struct {
 		fd    uint32
@@ -51,7 +52,7 @@ type (
 		_           [pad]byte
 		license     *byte
 		_           [pad]byte
-		_           [6]uint32 // log, kernel version, flags
+		rest        [6]uint32 // log, kernel version, flags
 		name        [16]byte
 	}
 	btfLoad struct {
@@ -122,12 +123,12 @@ type MapSpec struct {
 
 // Make makes the map.
 func (s MapSpec) Make() (FD, error) {
-	a := mapCreate{kind: s.Type, key: s.Key, value: s.Value, entries: s.Entries, flags: s.Flags}
+	a := mapCreate{kind: s.Type, key: s.Key, value: s.Value, entries: s.Entries, flags: s.Flags, innerFD: 0, numaNode: 0, ifindex: 0}
 	copy(a.name[:15], s.Name)
 	if len(s.Types) > 0 {
-		fd, err := bpf(unix.BPF_BTF_LOAD, &btfLoad{types: unsafe.SliceData(s.Types), size: uint32(len(s.Types))})
+		fd, err := bpf(unix.BPF_BTF_LOAD, &btfLoad{types: unsafe.SliceData(s.Types), size: uint32(len(s.Types)), log: 0, rest: [3]uint32{}})
 		if err == nil {
-			defer FD(fd).Close()
+			defer func() { _ = FD(fd).Close() }()
 			a.btf, a.keyType, a.valueType = uint32(fd), s.KeyType, s.ValueType
 		}
 	}
@@ -150,7 +151,7 @@ func (f FD) Get(index uint32, value []byte) error {
 }
 
 func (f FD) element(command int, index uint32, value []byte) error {
-	_, err := bpf(command, &mapElement{fd: uint32(f), key: &index, value: unsafe.SliceData(value)})
+	_, err := bpf(command, &mapElement{fd: uint32(f), key: &index, value: unsafe.SliceData(value), flags: unix.BPF_ANY})
 	return err
 }
 
@@ -162,19 +163,20 @@ func (f FD) Freeze() error {
 
 // ProgramByID returns a program in the kernel; unix.ENOENT if it is gone.
 func ProgramByID(id uint32) (FD, error) {
-	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, &getByID{id: id})
+	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, &getByID{id: id, rest: [2]uint32{}})
 	return FD(fd), err
 }
 
 // MapOf returns the program's map of that name, and its size: the bytes of a
 // value (on one CPU) and the number of them. It is -1 if there is none.
 func (f FD) MapOf(name string) (FD, MapSpec, error) {
-	info := programInfo{count: maxMaps, ids: new([maxMaps]uint32)}
-	if err := f.info(unsafe.Pointer(&info), unsafe.Offsetof(info.ids)+8); err != nil {
+	info := new(programInfo)
+	info.count, info.ids = maxMaps, new([maxMaps]uint32)
+	if err := f.info(unsafe.Pointer(info), unsafe.Offsetof(info.ids)+8); err != nil {
 		return -1, MapSpec{}, err
 	}
 	for _, id := range info.ids[:min(info.count, maxMaps)] {
-		fd, err := bpf(unix.BPF_MAP_GET_FD_BY_ID, &getByID{id: id})
+		fd, err := bpf(unix.BPF_MAP_GET_FD_BY_ID, &getByID{id: id, rest: [2]uint32{}})
 		if err != nil {
 			return -1, MapSpec{}, err
 		}
@@ -182,7 +184,7 @@ func (f FD) MapOf(name string) (FD, MapSpec, error) {
 		if err == nil && s.Name == name {
 			return FD(fd), s, nil
 		}
-		if err := errors.Join(err, FD(fd).Close()); err != nil {
+		if err = errors.Join(err, FD(fd).Close()); err != nil {
 			return -1, MapSpec{}, err
 		}
 	}
@@ -197,6 +199,6 @@ func (f FD) spec() (MapSpec, error) {
 }
 
 func (f FD) info(to unsafe.Pointer, size uintptr) error {
-	_, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, &getInfo{fd: uint32(f), size: uint32(size), info: to})
+	_, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, &getInfo{fd: uint32(f), size: uint32(size), info: to, rest: [2]uint64{}})
 	return err
 }

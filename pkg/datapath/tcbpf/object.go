@@ -129,7 +129,7 @@ func (o *Object) Load(name, license string, maps map[string]FD) (FD, error) {
 	}
 	zeroed := append([]byte(license), 0)
 	a := progLoad{
-		kind: unix.BPF_PROG_TYPE_SCHED_CLS, count: uint32(len(code) / instruction), code: unsafe.SliceData(code), license: unsafe.SliceData(zeroed),
+		kind: unix.BPF_PROG_TYPE_SCHED_CLS, count: uint32(len(code) / instruction), code: unsafe.SliceData(code), license: unsafe.SliceData(zeroed), rest: [6]uint32{},
 	}
 	copy(a.name[:15], name)
 	fd, err := bpf(unix.BPF_PROG_LOAD, &a)
