@@ -31,7 +31,7 @@ func TestVerifier(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = m.Close() }()
-		if err := p.Instructions.AssociateMap(name, m); err != nil {
+		if err = p.Instructions.AssociateMap(name, m); err != nil {
 			t.Fatal(err)
 		}
 	}
