@@ -4,9 +4,9 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
@@ -40,7 +40,7 @@ func processorTime(b *testing.B) int64 {
 // BenchmarkParse comes once in a process before it.
 func BenchmarkParse(b *testing.B) {
 	for b.Loop() {
-		if _, err := loadProgram(); err != nil {
+		if _, err := tcbpf.ParseObject(object); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -55,8 +55,8 @@ func BenchmarkFrame(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			m := newMachine(b, spec(b), frames.Typical)
 			for b.Loop() {
-				_, err := m.l.Run(&ebpf.RunOptions{Data: frame, Repeat: 10000})
-				if err != nil {
+				m.attr.repeat = 10000
+				if _, err := m.run(frame); err != nil {
 					b.Fatal(err)
 				}
 			}

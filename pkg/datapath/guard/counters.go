@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/cilium/ebpf"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // Drop is the last frame that was dropped for a reason. Of many in short order
@@ -31,16 +34,17 @@ var ErrNoGuard = errors.New("there is no guard")
 // Counters returns how many frames each reason stopped since the guard was
 // attached or its rules were changed, and how many it let pass.
 func Counters(port int) (pass uint64, drops map[Reason]uint64, err error) {
-	var perCPU [][]byte
-	if err = withGuard(port, dropsMap, func(m *ebpf.Map) error { return m.Lookup(uint32(0), &perCPU) }); err != nil {
+	var counts []byte
+	if err = withGuard(port, dropsMap, func(m tcbpf.FD, s tcbpf.MapSpec) error {
+		counts, err = perCPU(m, s)
+		return err
+	}); err != nil {
 		return 0, nil, err
 	}
 	sums := map[Reason]uint64{}
-	for _, counts := range perCPU {
-		for i := range len(counts) / 8 {
-			if n := binary.NativeEndian.Uint64(counts[8*i:]); n > 0 {
-				sums[Reason(i)] += n
-			}
+	for i := range len(counts) / 8 {
+		if n := binary.NativeEndian.Uint64(counts[8*i:]); n > 0 {
+			sums[Reason(i%len(reasons))] += n
 		}
 	}
 	pass = sums[passed]
@@ -48,13 +52,45 @@ func Counters(port int) (pass uint64, drops map[Reason]uint64, err error) {
 	return pass, sums, nil
 }
 
+// perCPU returns the value of a per-CPU array with one entry, of all CPUs in a row.
+func perCPU(m tcbpf.FD, s tcbpf.MapSpec) ([]byte, error) {
+	cpus, err := possibleCPUs()
+	if err != nil {
+		return nil, err
+	}
+	value := make([]byte, cpus*int(s.Value))
+	return value, m.Get(0, value)
+}
+
+// possibleCPUs is how many values the kernel returns, for CPUs that are not
+// there too. Their numbers need not be contiguous: the kernel leaves no gap.
+func possibleCPUs() (n int, err error) {
+	raw, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	if err != nil {
+		return 0, err
+	}
+	for part := range strings.SplitSeq(strings.TrimSpace(string(raw)), ",") {
+		first, last, many := strings.Cut(part, "-")
+		if !many {
+			last = first
+		}
+		from, err1 := strconv.Atoi(first)
+		to, err2 := strconv.Atoi(last)
+		if err := errors.Join(err1, err2); err != nil {
+			return 0, fmt.Errorf("read number of CPUs: %w", err)
+		}
+		n += to - from + 1
+	}
+	return n, nil
+}
+
 // LastDrops returns the last frame that each reason stopped.
 func LastDrops(port int) (map[Reason]Drop, error) {
 	drops := map[Reason]Drop{}
-	err := withGuard(port, lastMap, func(m *ebpf.Map) error {
-		for i := range m.MaxEntries() {
-			value, err := m.LookupBytes(i)
-			if err != nil {
+	err := withGuard(port, lastMap, func(m tcbpf.FD, spec tcbpf.MapSpec) error {
+		value := make([]byte, spec.Value)
+		for i := range spec.Entries {
+			if err := m.Get(i, value); err != nil {
 				return err
 			}
 			var s sample
@@ -71,7 +107,7 @@ func LastDrops(port int) (map[Reason]Drop, error) {
 }
 
 // withGuard calls f with a map of the port's guard, of whatever version.
-func withGuard(port int, name string, f func(*ebpf.Map) error) error {
+func withGuard(port int, name string, f func(tcbpf.FD, tcbpf.MapSpec) error) error {
 	p, err := filter(port).Observe()
 	if err != nil {
 		return err
@@ -88,8 +124,8 @@ func withGuard(port int, name string, f func(*ebpf.Map) error) error {
 var errNoMap = errors.New("the program has no such map")
 
 // withMap calls f with the program's map of that name.
-func withMap(program uint32, name string, f func(*ebpf.Map) error) error {
-	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(program))
+func withMap(program uint32, name string, f func(tcbpf.FD, tcbpf.MapSpec) error) error {
+	p, err := tcbpf.ProgramByID(program)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNoGuard // gone meanwhile
 	}
@@ -97,29 +133,13 @@ func withMap(program uint32, name string, f func(*ebpf.Map) error) error {
 		return err
 	}
 	defer func() { _ = p.Close() }()
-	info, err := p.Info()
+	m, spec, err := p.MapOf(name)
 	if err != nil {
 		return err
 	}
-	ids, _ := info.MapIDs()
-	for _, id := range ids {
-		found, err := tryMap(id, name, f)
-		if found || err != nil {
-			return err
-		}
-	}
-	return errNoMap
-}
-
-func tryMap(id ebpf.MapID, name string, f func(*ebpf.Map) error) (bool, error) {
-	m, err := ebpf.NewMapFromID(id)
-	if err != nil {
-		return false, err
+	if m < 0 {
+		return errNoMap
 	}
 	defer func() { _ = m.Close() }()
-	info, err := m.Info()
-	if err != nil || info.Name != name {
-		return false, err
-	}
-	return true, f(m)
+	return f(m, spec)
 }

@@ -3,12 +3,11 @@ package guard
 import (
 	"testing"
 
-	"github.com/cilium/ebpf"
-
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
-func spec(t testing.TB) *ebpf.CollectionSpec {
+func spec(t testing.TB) *tcbpf.Object {
 	t.Helper()
 	s, err := parsed()
 	if err != nil {

@@ -1,3 +1,4 @@
 package guard
 
-//go:generate go tool bpf2go -cc clang-14 -strip ../../../scripts/bpf-strip -target bpfel -go-package guard -no-global-types program bpf/guard.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate clang-14 -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu -target bpfel -c bpf/guard.c -o program_bpfel.o
+//go:generate ../../../scripts/bpf-strip -g program_bpfel.o

@@ -17,8 +17,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -60,15 +58,15 @@ func Attach(port int, r Rules) error {
 	if err != nil || state == InPlace && unbypassed(there).Equal(r) {
 		return err
 	}
-	spec, err := parsed()
+	program, err := parsed()
 	if err != nil {
 		return err
 	}
-	l, err := load(spec, r)
+	l, err := load(program, r)
 	if err != nil {
 		return fmt.Errorf("guard link %d: %w", port, err)
 	}
-	return errors.Join(filter(port).Attach(l.Program), l.Close())
+	return errors.Join(filter(port).Attach(l.program), l.Close())
 }
 
 // unbypassed are the rules, whatever else is at the port.
@@ -84,19 +82,17 @@ func Observe(port int) (Rules, State, error) {
 	if err != nil || p.ID == 0 {
 		return Rules{}, Absent, err
 	}
-	spec, err := parsed()
+	program, err := parsed()
 	if err != nil {
 		return Rules{}, Absent, err
 	}
-	program := spec.Programs[programProgGuard]
-	same, err := program.Instructions.HasTag(p.Tag, program.ByteOrder)
-	if err != nil || !same {
-		return Rules{}, Changed, err
+	if !program.HasTag(p.Tag) {
+		return Rules{}, Changed, nil
 	}
 	var value []byte
-	err = withMap(p.ID, rulesMap, func(m *ebpf.Map) error {
-		value, err = m.LookupBytes(uint32(0))
-		return err
+	err = withMap(p.ID, rulesMap, func(m tcbpf.FD, s tcbpf.MapSpec) error {
+		value = make([]byte, s.Value)
+		return m.Get(0, value)
 	})
 	if errors.Is(err, errNoMap) {
 		return Rules{}, Changed, nil

@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
-
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
@@ -64,7 +63,7 @@ func TestHostAccess(t *testing.T) {
 	tryHost(t, spec(t), router)
 }
 
-func tryHost(t *testing.T, spec *ebpf.CollectionSpec, router int) {
+func tryHost(t *testing.T, spec *tcbpf.Object, router int) {
 	t.Helper()
 	all, gateway, none := newMachine(t, spec, hostRules("all", router)), newMachine(t, spec, hostRules("gateway", router)), newMachine(t, spec, hostRules("none", router))
 	for _, h := range frames.ToHost {

@@ -1,14 +1,10 @@
 package guard
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
@@ -18,94 +14,104 @@ import (
 // program's constants, which clang calls by another name.
 const (
 	rulesMap = "guard_rules"
-	stormMap = programMapGuardStorm
-	dropsMap = programMapGuardDrops
-	lastMap  = programMapGuardLast
-	rodata   = ".rodata"
+	stormMap = "guard_storm"
+	dropsMap = "guard_drops"
+	lastMap  = "guard_last"
 )
-
-// parsed is the program as it was compiled.
-var parsed = sync.OnceValues(loadProgram)
 
 // loaded is a program in the kernel, with its maps.
 type loaded struct {
-	*ebpf.Program
-	maps []*ebpf.Map
+	program tcbpf.FD
+	maps    map[string]tcbpf.FD
 }
 
 func (l loaded) Close() error {
-	var errs []error
+	errs := []error{l.program.Close()}
 	for _, m := range l.maps {
 		errs = append(errs, m.Close())
-	}
-	if l.Program != nil {
-		errs = append(errs, l.Program.Close())
 	}
 	return errors.Join(errs...)
 }
 
 // load hands a program with these rules, which must be canonical, to the kernel.
-func load(spec *ebpf.CollectionSpec, r Rules) (l loaded, err error) {
+func load(program *tcbpf.Object, r Rules) (loaded, error) {
+	l := loaded{program: -1, maps: map[string]tcbpf.FD{}}
 	value, err := encode(r)
 	if err != nil {
 		return l, err
 	}
-	program := *spec.Programs[programProgGuard]
-	program.Instructions = append(asm.Instructions(nil), program.Instructions...)
-	defer func() {
+	for name, spec := range program.Maps {
+		var m tcbpf.FD
+		switch name {
+		case tcbpf.Constants:
+			m, err = frozen(spec, value)
+		case dropsMap:
+			spec.Types, spec.KeyType, spec.ValueType = countersTypes(), countersKey, countersValue
+			fallthrough
+		default:
+			m, err = spec.Make()
+			err = refused(err, "make BPF map "+name)
+		}
 		if err != nil {
-			err = errors.Join(err, l.Close())
+			return l, errors.Join(err, l.Close())
 		}
-	}()
-	for _, name := range []string{rodata, dropsMap, lastMap, stormMap} {
-		var m *ebpf.Map
-		if m, err = newMap(spec.Maps[name], value); err != nil {
-			return l, err
-		}
-		l.maps = append(l.maps, m)
-		if err = program.Instructions.AssociateMap(name, m); err != nil {
-			return l, fmt.Errorf("refer to map %s: %w", name, err)
-		}
+		l.maps[name] = m
 	}
-	l.Program, err = tcbpf.Load(&program)
-	return l, err
+	if l.program, err = program.Load("guard", "Dual BSD/GPL", l.maps); err != nil {
+		return l, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
-// newMap makes a map. Constants, of which the program must be sure when it is
-// checked, cannot be changed by anybody any more.
-func newMap(spec *ebpf.MapSpec, value []byte) (*ebpf.Map, error) {
-	s := *spec
-	if spec.Name == dropsMap {
-		s.Key, s.Value = countersType()
+// frozen makes the map of the constants, of which the program must be sure when
+// it is checked: nobody can change them any more.
+func frozen(spec tcbpf.MapSpec, value []byte) (tcbpf.FD, error) {
+	if int(spec.Value) != len(value) {
+		return -1, fmt.Errorf("the program has %d bytes of rules, the plugin %d", spec.Value, len(value))
 	}
-	if spec.Name != rodata {
-		m, err := ebpf.NewMap(&s)
-		return m, refused(err, "make BPF map "+spec.Name)
-	}
-	s.Name, s.Contents, s.Key, s.Value = rulesMap, nil, nil, nil
-	m, err := ebpf.NewMap(&s)
+	spec.Name = rulesMap
+	m, err := spec.Make()
 	if err != nil {
-		return nil, refused(err, "make BPF map "+rulesMap)
+		return m, refused(err, "make BPF map "+rulesMap)
 	}
-	if err := m.Put(uint32(0), value); err != nil {
-		return nil, errors.Join(refused(err, "write BPF map "+rulesMap), m.Close())
+	if err := m.Put(0, value); err != nil {
+		return -1, errors.Join(refused(err, "write BPF map "+rulesMap), m.Close())
 	}
 	if err := m.Freeze(); err != nil {
-		return nil, errors.Join(refused(err, "freeze BPF map "+rulesMap), m.Close())
+		return -1, errors.Join(refused(err, "freeze BPF map "+rulesMap), m.Close())
 	}
 	return m, nil
 }
 
-// countersType is what bpftool calls the counters.
-func countersType() (key, value btf.Type) {
-	number := &btf.Int{Name: "u64", Size: 8}
-	counters := &btf.Struct{Name: dropsMap, Size: uint32(8 * len(reasons))}
-	for i, r := range reasons {
-		counters.Members = append(counters.Members, btf.Member{
-			Name: strings.ReplaceAll(r.name, "-", "_"), Type: number, Offset: btf.Bits(64 * i),
-		})
+// The types of guard_drops: its key, and a struct with a member for each reason.
+const (
+	countersKey    = 1
+	countersMember = 2
+	countersValue  = 3
+)
+
+// countersTypes is what bpftool calls the counters, in BTF.
+func countersTypes() []byte {
+	const (
+		kindInt    = 1 << 24
+		kindStruct = 4 << 24
+	)
+	text := "\x00u32\x00u64\x00" + dropsMap + "\x00"
+	types := []uint32{
+		1, kindInt, 4, 32, // u32, 32 bits
+		5, kindInt, 8, 64,
+		9, kindStruct | uint32(len(reasons)), uint32(8 * len(reasons)),
 	}
-	return &btf.Int{Name: "u32", Size: 4}, counters
+	for i, r := range reasons {
+		types = append(types, uint32(len(text)), countersMember, uint32(64*i))
+		text += strings.ReplaceAll(r.name, "-", "_") + "\x00"
+	}
+	size := uint32(4 * len(types))
+	b, _ := binary.Append(nil, binary.NativeEndian, []uint32{
+		1<<16 | 0xeb9f, 24, 0, size, size, uint32(len(text)), // magic, version 1; the header; types; text
+	})
+	b, _ = binary.Append(b, binary.NativeEndian, types)
+	return append(b, text...)
 }
 
 func refused(err error, doing string) error {

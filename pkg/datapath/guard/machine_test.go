@@ -7,8 +7,9 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // What the program returns: go on with other filters, or drop.
@@ -43,7 +44,7 @@ type skb struct {
 	_       [12]byte
 }
 
-func newMachine(t testing.TB, spec *ebpf.CollectionSpec, r Rules) *machine {
+func newMachine(t testing.TB, spec *tcbpf.Object, r Rules) *machine {
 	t.Helper()
 	if err := r.Check(); err != nil {
 		t.Fatal(err)
@@ -54,7 +55,7 @@ func newMachine(t testing.TB, spec *ebpf.CollectionSpec, r Rules) *machine {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	m := &machine{l: l}
-	m.attr.fd = uint32(l.FD())
+	m.attr.fd = uint32(l.program)
 	return m
 }
 
@@ -101,15 +102,13 @@ func (m *machine) judge(t testing.TB, frame []byte) (bool, Reason) {
 
 func (m *machine) counts(t testing.TB) []uint64 {
 	t.Helper()
-	var perCPU [][]byte
-	if err := m.l.maps[1].Lookup(uint32(0), &perCPU); err != nil {
+	counts, err := perCPU(m.l.maps[dropsMap], tcbpf.MapSpec{Value: uint32(8 * len(reasons))})
+	if err != nil {
 		t.Fatal(err)
 	}
 	sums := make([]uint64, len(reasons))
-	for _, c := range perCPU {
-		for i := range sums {
-			sums[i] += binary.NativeEndian.Uint64(c[8*i:])
-		}
+	for i := range len(counts) / 8 {
+		sums[i%len(sums)] += binary.NativeEndian.Uint64(counts[8*i:])
 	}
 	return sums
 }

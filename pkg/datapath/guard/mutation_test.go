@@ -6,15 +6,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
@@ -44,14 +45,18 @@ func TestWithoutRule(t *testing.T) {
 }
 
 // without compiles the program without a rule.
-func without(t *testing.T, why Reason) *ebpf.CollectionSpec {
+func without(t *testing.T, why Reason) *tcbpf.Object {
 	t.Helper()
 	object := filepath.Join(t.TempDir(), "mutant.o")
-	cmd := exec.Command(*clang, append(strings.Fields(flags), fmt.Sprintf("-DWITHOUT=%d", why), "-target", "bpfel", "-g", "-c", "bpf/guard.c", "-o", object)...)
+	cmd := exec.Command(*clang, append(strings.Fields(flags), fmt.Sprintf("-DWITHOUT=%d", why), "-target", "bpfel", "-c", "bpf/guard.c", "-o", object)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd, err, out)
 	}
-	s, err := ebpf.LoadCollectionSpec(object)
+	raw, err := os.ReadFile(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tcbpf.ParseObject(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +67,7 @@ func without(t *testing.T, why Reason) *ebpf.CollectionSpec {
 const flags = "-O2 -mcpu=v3 -I/usr/include/x86_64-linux-gnu"
 
 // through tells whether an attack that the rule stops passes the mutant.
-func through(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
+func through(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 	t.Helper()
 	switch why.String() {
 	case "host":
@@ -90,11 +95,11 @@ func through(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
 }
 
 // throughWire is through for what only a real tap can show.
-func throughWire(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
+func throughWire(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 	t.Helper()
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	whole := parsed
-	parsed = func() (*ebpf.CollectionSpec, error) { return mutant, nil }
+	parsed = func() (*tcbpf.Object, error) { return mutant, nil }
 	defer func() { parsed = whole }()
 	p := newTap(t)
 	for _, a := range slices.Concat(frames.Attacks, frames.Trunk) {

@@ -37,6 +37,7 @@ type constants struct {
 	Gateways4Len, Gateways6Len uint32
 	StormLimit                 uint32 // only to be read back
 	StormInterval, StormBurst  uint64 // ns
+	Plain                      [4]uint64
 	MACs                       [linkspec.MaxGuardMACs]uint64
 	HostMACs                   [linkspec.MaxGuardHostMACs]uint64
 	Own6                       [linkspec.MaxGuardAddresses]net6
@@ -48,11 +49,19 @@ type constants struct {
 	VLANs                      [64]uint64
 }
 
+// plain are the protocols in which nothing has to be looked at: IPv4, DCCP, IPv6,
+// GRE and ESP in IP, IPComp, L2TP, SCTP, UDP-Lite, MPLS. What is not here, like
+// PIM, OSPF and unknown ones, would speak to routers.
+var plain = []int{4, 33, 41, 47, 50, 108, 115, 132, 136, 137}
+
+const vrrp = 112
+
 // encode returns the contents of the program's constants. The rules must be
 // checked and canonical.
 func encode(r Rules) ([]byte, error) {
 	var c constants
 	c.setFlags(r)
+	c.setPlain(r)
 	c.Router = uint32(r.Router)
 	c.MACsLen = encodeMACs(c.MACs[:], r.MACs)
 	c.HostMACsLen = encodeMACs(c.HostMACs[:], r.HostMACs)
@@ -96,6 +105,15 @@ func (c *constants) setFlags(r Rules) {
 		if a == r.HostAccess {
 			c.HostAccess = uint32(i)
 		}
+	}
+}
+
+func (c *constants) setPlain(r Rules) {
+	for _, p := range plain {
+		c.Plain[p/64] |= 1 << (p % 64)
+	}
+	if r.VRRP {
+		c.Plain[vrrp/64] |= 1 << (vrrp % 64)
 	}
 }
 

@@ -5,12 +5,12 @@ import "net"
 // Supported returns an error that says what to do if this host cannot have
 // guards. It loads one, without attaching it.
 func Supported() error {
-	spec, err := parsed()
+	program, err := parsed()
 	if err != nil {
 		return err
 	}
 	r := Rules{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}}
-	l, err := load(spec, r.Canonical())
+	l, err := load(program, r.Canonical())
 	if err != nil {
 		return err
 	}

@@ -1,16 +1,19 @@
 package guard
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // TestVerifier says what the kernel has against the program.
 func TestVerifier(t *testing.T) {
-	s, err := loadProgram()
+	s, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,10 +21,13 @@ func TestVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := s.Programs[programProgGuard]
-	for _, name := range []string{rodata, dropsMap, lastMap, stormMap} {
+	p := s.Programs["guard"]
+	for name, spec := range s.Maps {
+		if name == tcbpf.Constants {
+			spec.Contents = []ebpf.MapKV{{Key: uint32(0), Value: value}} // and frozen
+		}
 		var m *ebpf.Map
-		if m, err = newMap(s.Maps[name], value); err != nil {
+		if m, err = ebpf.NewMap(spec); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = m.Close() }()

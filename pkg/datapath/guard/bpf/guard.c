@@ -68,6 +68,25 @@ static __always_inline __u64 opaque(__u64 v)
 	return v;
 }
 
+/*
+ * The same by way of the packet's own memory, for what the verifier must be sure
+ * of: it does not go back there to see how each way came to the value.
+ */
+static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
+{
+	*(volatile __u32 *)&skb->cb[0] = v;
+	return *(volatile __u32 *)&skb->cb[0];
+}
+
+/* 0 or 1, which the compiler does not make a branch of. */
+static __always_inline __u64 bit(__u64 bits, __u32 n)
+{
+	bits = bits >> n & 1;
+	asm volatile("" : "+r"(bits));
+	return bits;
+}
+
+#define ZERO(byte) (((__u64)(byte) - 1) >> 63)
 #define GROUP(mac) ((mac) & 1)
 #define PULLED 128
 
@@ -197,7 +216,7 @@ int guard(struct __sk_buff *skb)
 		counts[PASSED]++;
 		return TC_ACT_UNSPEC;
 	}
-	why = opaque(why);
+	why = forget(skb, why);
 	if (why < REASONS) {
 		counts[why]++;
 		sample(skb, why);

@@ -8,16 +8,10 @@ enum service {
 	SERVICE_NEIGHBOUR, /* what finding each other, and multicast, need */
 };
 
-/* Protocols in which nothing has to be looked at. What is not here, like PIM,
- * OSPF and unknown ones, would speak to routers. */
+/* Protocols in which nothing has to be looked at. */
 static __always_inline int plain(__u8 protocol)
 {
-	/* IPv4, DCCP, IPv6, GRE, ESP in IP; IPComp, L2TP, VRRP; SCTP, UDP-Lite, MPLS */
-	if (protocol < 64)
-		return (1ULL << 4 | 1ULL << 33 | 1ULL << 41 | 1ULL << 47 | 1ULL << 50) >> protocol & 1;
-	if (protocol < 128)
-		return (1ULL << 44 | 1ULL << 51 | (rules.flags & VRRP ? 1ULL << 48 : 0)) >> (protocol - 64) & 1;
-	return protocol < 192 && (1ULL << 4 | 1ULL << 8 | 1ULL << 9) >> (protocol - 128) & 1;
+	return rules.plain[protocol >> 6] >> (protocol & 63) & 1;
 }
 
 static __always_inline enum reason to_host(struct frame *f, enum service s, int gateway, struct bpf_fib_lookup *fib)
@@ -40,19 +34,25 @@ static __always_inline enum reason to_host(struct frame *f, enum service s, int 
 
 static __always_inline enum reason to_host4(struct frame *f, enum service s, __be32 src, __be32 dst)
 {
-	struct bpf_fib_lookup fib = { .family = 2, .ipv4_src = src, .ipv4_dst = dst };
+	struct bpf_fib_lookup fib;
 
 	if (rules.host_access == HOST_ALL || s == SERVICE_NEIGHBOUR)
 		return PASSED;
+	__builtin_memset(&fib, 0, sizeof(fib));
+	fib.family = 2;
+	fib.ipv4_src = src;
+	fib.ipv4_dst = dst;
 	return to_host(f, s, gateway4(dst), &fib);
 }
 
 static __always_inline enum reason to_host6(struct frame *f, enum service s, const __u64 *src, const __u64 *dst)
 {
-	struct bpf_fib_lookup fib = { .family = 10 };
+	struct bpf_fib_lookup fib;
 
 	if (rules.host_access == HOST_ALL || s == SERVICE_NEIGHBOUR)
 		return PASSED;
+	__builtin_memset(&fib, 0, sizeof(fib));
+	fib.family = 10;
 	__builtin_memcpy(fib.ipv6_src, src, 16);
 	__builtin_memcpy(fib.ipv6_dst, dst, 16);
 	return to_host(f, s, gateway6(dst), &fib);

@@ -133,5 +133,5 @@ static __always_inline enum reason ipv4(struct frame *f)
 		if (why != PASSED)
 			return why;
 	}
-	return to_host4(f, s, ip->src, ip->dst);
+	return to_host4(f, opaque(s), ip->src, ip->dst);
 }

@@ -24,31 +24,34 @@ struct chain {
 	__u64 next, fragment, later, someone, hop_limit;
 };
 
+#define IF(bit, reason) ((bit) * (WITHOUT == (reason) ? 0 : (reason)))
+
 /* The headers before the transport's, each there in full. */
 static __always_inline enum reason extensions(struct frame *f, struct chain *c)
 {
+	__u64 fragment, why, began = 0;
 	__u8 h[8];
-	__u64 len;
 
+	/* Few branches: the verifier takes all ways through, four times. */
 	NO_UNROLL for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		if (c->next > 63 || !(EXTENSIONS >> c->next & 1))
+		if (c->next > 63 || !bit(EXTENSIONS, c->next))
 			return PASSED;
-		STOP(IP6_EXTENSION, i > 0 && c->next == IPPROTO_HOPOPTS);
 		if (bpf_skb_load_bytes(f->skb, c->off, h, sizeof(h)))
 			FAIL(IP6_EXTENSION);
-		len = 8 + h[1] * 8;
-		if (c->next == IPPROTO_AH)
-			len = 8 + h[1] * 4;
-		if (c->next == IPPROTO_FRAGMENT) {
-			len = 8;
-			STOP(IP6_FRAGMENT, c->fragment); /* of a fragment */
-			c->fragment = opaque(1);
-			c->later = opaque(h[2] | (h[3] & 0xf8));
-		}
-		/* Where it goes next must not be hidden from who judges. */
-		STOP(IP6_ROUTING, c->next == IPPROTO_ROUTING && (!h[2] || h[3]));
+		fragment = bit(BIT(IPPROTO_FRAGMENT), c->next);
+		/* A header is of one kind, so at most one of these is true. */
+		why = IF(bit(began, c->next), IP6_EXTENSION) | /* hop-by-hop comes first */
+		      IF(fragment & c->fragment, IP6_FRAGMENT) |
+		      /* Where it goes next must not be hidden from who judges. */
+		      IF(bit(BIT(IPPROTO_ROUTING), c->next) & (ZERO(h[2]) | !ZERO(h[3])), IP6_ROUTING);
+		if (why)
+			return why;
+		c->fragment = opaque(c->fragment | fragment);
+		c->later = opaque((h[2] | (h[3] & 0xf8)) & -fragment);
+		/* in units of 8 bytes; AH in those of 4; a fragment's has no length */
+		c->off = opaque(c->off + 8 + (h[1] * 8ULL >> bit(BIT(IPPROTO_AH), c->next) & (fragment - 1)));
 		c->next = opaque(h[0]);
-		c->off = opaque(c->off + len);
+		began = opaque(BIT(IPPROTO_HOPOPTS));
 		if (c->off > c->end)
 			FAIL(IP6_EXTENSION);
 		if (c->later)
@@ -82,32 +85,37 @@ static __always_inline enum reason nd_options(struct frame *f, struct chain *c, 
 	return PASSED;
 }
 
-static __always_inline enum reason neighbour(struct frame *f, struct chain *c, __u8 type)
+/* Router solicitation (133), neighbour solicitation (135) and advertisement (136). */
+static __always_inline enum reason neighbour(struct frame *f, struct chain *c, __u64 type)
 {
-	__u64 target[2];
+	__u64 advertisement = bit(type, 3), target[2];
+	__u64 off = c->off + 8, kind = ND_SOURCE_MAC, other = ND_SOURCE_MAC;
 
 	STOP(ND_FRAGMENT, c->fragment);
 	STOP(ND_HOP_LIMIT, c->hop_limit != 255);
-	if (type == 133)
-		return nd_options(f, c, c->off + 8, ND_SOURCE_MAC, ND_SOURCE_MAC);
-	if (c->off + 24 > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, target, sizeof(target)))
-		FAIL(TRUNCATED_TRANSPORT);
-	if (type == 135) {
+	if (type != 133) {
+		off += 16;
+		if (off > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, target, sizeof(target)))
+			FAIL(TRUNCATED_TRANSPORT);
 		/* Whoever looks for an address without one keeps others from taking it. */
-		STOP(ND_TARGET, !c->someone && !own6(target));
-		return nd_options(f, c, c->off + 24, ND_SOURCE_MAC, ND_NONCE);
+		if (advertisement || !c->someone)
+			STOP(ND_TARGET, !own6(target));
+		kind += advertisement;
+		other = ND_NONCE - (ND_NONCE - ND_TARGET_MAC) * advertisement;
 	}
-	STOP(ND_TARGET, !own6(target));
-	return nd_options(f, c, c->off + 24, ND_TARGET_MAC, ND_TARGET_MAC);
+	return nd_options(f, c, opaque(off), opaque(kind), opaque(other));
 }
 
 static __always_inline enum reason icmp6(struct frame *f, struct chain *c, __u8 type, enum service *s)
 {
 	*s = SERVICE_NEIGHBOUR;
 	switch (type) {
+	case 136:
+		STOP(IP6_UNSPECIFIED, !c->someone);
+		/* fall through */
 	case 135:
 	case 133:
-		return neighbour(f, c, type);
+		return neighbour(f, c, opaque(type));
 	case 131: /* MLD reports */
 	case 132:
 	case 143:
@@ -115,19 +123,11 @@ static __always_inline enum reason icmp6(struct frame *f, struct chain *c, __u8 
 		return PASSED;
 	}
 	STOP(IP6_UNSPECIFIED, !c->someone);
-	switch (type) {
-	case 136:
-		return neighbour(f, c, type);
-	case 1: /* errors and echo */
-	case 2:
-	case 3:
-	case 4:
-	case 128:
-	case 129:
-		*s = SERVICE_BASIC;
-		return PASSED;
-	}
-	FAIL(ICMP6_TYPE);
+	*s = SERVICE_BASIC;
+	/* errors and echo */
+	if (type - 1U > 3 && type - 128U > 1)
+		FAIL(ICMP6_TYPE);
+	return PASSED;
 }
 
 static __always_inline enum reason udp6(struct frame *f, struct chain *c, const __be16 *port, enum service *s)
@@ -198,6 +198,7 @@ static __always_inline enum reason ipv6(struct frame *f)
 	c.end = opaque(c.end);
 	c.someone = opaque(src[0] | src[1]);
 	STOP(IP6_SOURCE, c.someone && !own6(src));
+	c.someone = opaque(c.someone);
 	STOP(METADATA_SERVICE, rules.flags & METADATA && !((dst[0] ^ bpf_cpu_to_be64(0xfd000ec200000000)) |
 					 (dst[1] ^ bpf_cpu_to_be64(0x254))));
 	STOP(ISOLATED, rules.flags & ISOLATE &&
@@ -209,5 +210,5 @@ static __always_inline enum reason ipv6(struct frame *f)
 	why = c.later ? later6(&c, &s) : transport6(f, &c, &s);
 	if (why != PASSED)
 		return why;
-	return to_host6(f, s, src, dst);
+	return to_host6(f, opaque(s), src, dst);
 }

@@ -38,6 +38,7 @@ struct rules {
 	__u32 storm_limit; /* a second; only to be read back */
 	__u64 storm_interval; /* ns from one group frame to the next; 0: no limit */
 	__u64 storm_burst;    /* ns that they may run ahead */
+	__u64 plain[4]; /* a bit for each protocol */
 	__u64 macs[MAX_MACS];
 	__u64 host_macs[MAX_HOST_MACS];
 	struct net6 own6[MAX_ADDRESSES];

@@ -1,0 +1,143 @@
+package tcbpf
+
+import (
+	"bytes"
+	"crypto/sha1" //nolint:gosec // the kernel's, before 6.18
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Object is a program as clang compiled it: one function in the section tc, maps
+// in the section maps (struct map: type, sizes of key and value, entries, flags),
+// and constants. Of what an object may have besides, it knows nothing.
+//
+// It is what package ebpf does for any object, in a tenth of the time: nothing is
+// decoded, and the kernel is not asked what it can do.
+type Object struct {
+	Maps map[string]MapSpec // that of the constants is Constants
+
+	code       []byte // instructions of 8 bytes, with nothing for the maps
+	references []reference
+}
+
+// Constants is the name of the map of constants.
+const Constants = ".rodata"
+
+// reference is a load of a map's, or of a place in the constants.
+type reference struct {
+	at    int // in the code
+	name  string
+	value uint32 // the place in the constants
+}
+
+const (
+	instruction = 8 // bytes
+	wide        = 2 * instruction
+	loadWide    = 0x18
+	pseudoMap   = 1 << 4 // the source of an instruction that loads a map
+	pseudoValue = 2 << 4
+)
+
+var errObject = errors.New("not an object of one program")
+
+// ParseObject reads what clang compiled.
+func ParseObject(raw []byte) (*Object, error) {
+	f, err := elf.NewFile(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		return nil, err
+	}
+	section := map[string][]byte{}
+	for _, name := range []string{"tc", ".reltc", "maps", Constants} {
+		s := f.Section(name)
+		if s == nil {
+			return nil, fmt.Errorf("%w: no section %s", errObject, name)
+		}
+		if section[name], err = s.Data(); err != nil {
+			return nil, err
+		}
+	}
+	o := &Object{code: section["tc"], Maps: map[string]MapSpec{
+		Constants: {Type: unix.BPF_MAP_TYPE_ARRAY, Key: 4, Value: uint32(len(section[Constants])), Entries: 1, Flags: unix.BPF_F_RDONLY_PROG},
+	}}
+	for r := section[".reltc"]; len(r) >= 16; r = r[16:] {
+		at, symbol := f.ByteOrder.Uint64(r), f.ByteOrder.Uint64(r[8:])>>32
+		if symbol == 0 || symbol > uint64(len(symbols)) {
+			return nil, errObject
+		}
+		s := symbols[symbol-1]
+		if err := o.refer(f, int(at), s, section["maps"]); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// refer notes that the instruction loads the symbol.
+func (o *Object) refer(f *elf.File, at int, s elf.Symbol, maps []byte) error {
+	if at < 0 || at+wide > len(o.code) || o.code[at] != loadWide || int(s.Section) >= len(f.Sections) {
+		return fmt.Errorf("%w: reference to %s", errObject, s.Name)
+	}
+	addend := o.code[at+4 : at+8]
+	r := reference{at: at, name: s.Name}
+	switch f.Sections[s.Section].Name {
+	case Constants:
+		r.name, r.value = Constants, uint32(s.Value)+f.ByteOrder.Uint32(addend)
+		o.code[at+1] |= pseudoValue
+	case "maps":
+		o.code[at+1] |= pseudoMap
+		var d [5]uint32
+		if s.Value > uint64(len(maps)) {
+			return fmt.Errorf("%w: map %s", errObject, s.Name)
+		}
+		if _, err := binary.Decode(maps[s.Value:], f.ByteOrder, &d); err != nil {
+			return fmt.Errorf("read map %s: %w", s.Name, err)
+		}
+		o.Maps[s.Name] = MapSpec{Name: s.Name, Type: d[0], Key: d[1], Value: d[2], Entries: d[3], Flags: d[4]}
+	default:
+		return fmt.Errorf("%w: reference to %s", errObject, s.Name)
+	}
+	clear(addend)
+	o.references = append(o.references, r)
+	return nil
+}
+
+// HasTag tells whether the kernel's tag of a program is that of this one. What
+// tells maps apart, and the place in them, does not count.
+func (o *Object) HasTag(tag string) bool {
+	long, short := sha256.Sum256(o.code), sha1.Sum(o.code) //nolint:gosec // see the import
+	return tag == hex.EncodeToString(long[:8]) || tag == hex.EncodeToString(short[:8])
+}
+
+// Load hands the program to the kernel, with these maps. The caller closes it in
+// any case: the kernel keeps what is attached.
+func (o *Object) Load(name, license string, maps map[string]FD) (FD, error) {
+	code := bytes.Clone(o.code)
+	for _, r := range o.references {
+		binary.NativeEndian.PutUint32(code[r.at+4:], uint32(maps[r.name]))
+		binary.NativeEndian.PutUint32(code[r.at+instruction+4:], r.value)
+	}
+	zeroed := append([]byte(license), 0)
+	a := progLoad{
+		kind: unix.BPF_PROG_TYPE_SCHED_CLS, count: uint32(len(code) / instruction), code: unsafe.SliceData(code), license: unsafe.SliceData(zeroed), rest: [6]uint32{},
+	}
+	copy(a.name[:15], name)
+	fd, err := bpf(unix.BPF_PROG_LOAD, &a)
+	if errors.Is(err, unix.EPERM) && lockMemory() == nil {
+		fd, err = bpf(unix.BPF_PROG_LOAD, &a)
+	}
+	if err != nil {
+		return -1, refused(err, name)
+	}
+	return FD(fd), nil
+}
