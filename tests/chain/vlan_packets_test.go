@@ -10,8 +10,8 @@ type street struct {
 // newStreet attaches and opens all; nil where the kernel knows no VLANs.
 func newStreet(h *host) *street {
 	h.t.Helper()
-	hundred, two, untagged := h.inVLAN(100, nil), h.inVLAN(200, conf{"isGateway": nil}), h.pair(conf{"isGateway": nil})
-	trunk := h.inVLAN(30, conf{"isGateway": nil, "vlan": 300, "vlanTrunk": []conf{{"id": 100}, {"minID": 199, "maxID": 201}}})
+	hundred, two, untagged := h.inVLAN(100, unguarded), h.inVLAN(200, unguarded.with(conf{"isGateway": nil})), h.pair(unguarded.with(conf{"isGateway": nil}))
+	trunk := h.inVLAN(30, conf{"guard": unguarded["guard"], "isGateway": nil, "vlan": 300, "vlanTrunk": []conf{{"id": 100}, {"minID": 199, "maxID": 201}}})
 	if !hundred.tellsApart() {
 		return nil
 	}
