@@ -2,7 +2,7 @@
 
 // Command guard measures what the guard costs end to end: how many frames of 64
 // bytes one CPU gets from one tap through a bridge to another, and what ADD and DEL
-// of microvm-bridge take. With guard and without take turns, so that what else the
+// of microvm-bridge take of a CPU. With guard and without take turns, so that what else the
 // machine does hits both. It needs root and makes a network namespace of its own.
 //
 //	guard PLUGINS     PLUGINS is the folder with the plugins
@@ -113,7 +113,7 @@ func attachments(plugins string) error {
 		verb  string
 		times [2][]float64
 	}{{"ADD", adds}, {"DEL", dels}} {
-		fmt.Printf("%s of microvm-bridge, ms, median of %d: %.2f without guard, %.2f with it, difference %+.2f\n",
+		fmt.Printf("%s of microvm-bridge, ms of CPU time, median of %d: %.2f without guard, %.2f with it, difference %+.2f\n",
 			v.verb, lifes, median(v.times[0]), median(v.times[1]), median(difference(v.times[1], v.times[0])))
 	}
 	return nil

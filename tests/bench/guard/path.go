@@ -22,7 +22,8 @@ type attachment struct {
 	plugins, mode, id string
 	mac, tap          string
 	previous          json.RawMessage
-	adding, deleting  time.Duration // of microvm-bridge
+	took              time.Duration // CPU time of the last call
+	adding, deleting  time.Duration // CPU time of microvm-bridge, the kernel's for it among it
 }
 
 func (a *attachment) add() (err error) {
@@ -32,12 +33,13 @@ func (a *attachment) add() (err error) {
 	if a.previous, err = a.call("microvm-tap", "ADD"); err != nil {
 		return err
 	}
-	start := time.Now()
 	if a.previous, err = a.call("microvm-bridge", "ADD"); err != nil {
 		return err
 	}
-	a.adding = time.Since(start)
-	var result struct{ Interfaces []struct{ Name, Sandbox string } }
+	a.adding = a.took
+	var result struct {
+		Interfaces []struct{ Name, Sandbox string }
+	}
 	if err = json.Unmarshal(a.previous, &result); err != nil {
 		return err
 	}
@@ -50,9 +52,8 @@ func (a *attachment) add() (err error) {
 }
 
 func (a *attachment) del() error {
-	start := time.Now()
 	_, err := a.call("microvm-bridge", "DEL")
-	a.deleting = time.Since(start)
+	a.deleting = a.took
 	_, other := a.call("microvm-tap", "DEL")
 	return errors.Join(err, other)
 }
@@ -78,6 +79,7 @@ func (a *attachment) call(plugin, verb string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w: %s", plugin, verb, err, trimmed(out))
 	}
+	a.took = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return out, nil
 }
 
