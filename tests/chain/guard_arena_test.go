@@ -251,7 +251,8 @@ func (w *vmmSide) pending() (all [][]byte) {
 	b := make([]byte, 1<<17)
 	var failed error
 	err = conn.Control(func(fd uintptr) {
-		for n := 0; ; {
+		for {
+			var n int
 			if n, failed = unix.Read(int(fd), b); failed != nil {
 				return
 			}
