@@ -106,8 +106,10 @@ test-mutation: needs-root needs-go ## leave out each rule of the guard: an attac
 	$(GO) test -count=1 -timeout 20m -tags mutation -run '^TestWithoutRule$$' ./pkg/datapath/guard
 
 .PHONY: bench-guard
-bench-guard: needs-root needs-go ## measure the guard: a frame, and what it takes to attach it (root)
+bench-guard: needs-root needs-go ## measure the guard: a frame, what it takes to attach it, and end to end (root)
 	$(GO) test -count=1 -run '^$$' -bench . ./pkg/datapath/guard
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bench/ ./plugins/...
+	$(GO) run ./tests/bench/guard $(CACHE)/bench
 
 .PHONY: bench-splice
 bench-splice: needs-root needs-go ## measure ways to connect a tap in a namespace of its own (root); ALL=1 for all that was tried

@@ -89,9 +89,11 @@ func (a *arena) watch(neighbour station) {
 		if err != nil {
 			return err
 		}
-		if _, state, err := guard.Observe(port.Index); err != nil {
+		_, state, err := guard.Observe(port.Index)
+		if err != nil {
 			return err
-		} else if state == guard.InPlace {
+		}
+		if state == guard.InPlace {
 			a.index = port.Index
 		}
 		if a.wire, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -250,9 +252,8 @@ func (w *vmmSide) pending() (all [][]byte) {
 	var failed error
 	err = conn.Control(func(fd uintptr) {
 		for {
-			n, err := unix.Read(int(fd), b)
-			if err != nil {
-				failed = err
+			var n int
+			if n, failed = unix.Read(int(fd), b); failed != nil {
 				return
 			}
 			all = append(all, bytes.Clone(b[vnetHeader:n]))

@@ -1,0 +1,118 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
+)
+
+const (
+	rounds   = 400
+	turn     = 5 * time.Millisecond // of a round, for each
+	lifes    = 60                   // attachments
+	vnetSize = 10
+)
+
+func run(plugins string) error {
+	host, err := netns.New()
+	if err != nil {
+		return err
+	}
+	return host.Do(func() error {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		if err := rates(plugins); err != nil {
+			return err
+		}
+		return attachments(plugins)
+	})
+}
+
+// rates compares two pairs of guests, each on a bridge of its own.
+func rates(plugins string) error {
+	var paths [2]path
+	for i, mode := range []string{"off", "enforce"} {
+		p, err := newPath(plugins, mode)
+		if err != nil {
+			return fmt.Errorf("guests with mode %s: %w", mode, err)
+		}
+		paths[i] = p
+	}
+	var set unix.CPUSet
+	runtime.LockOSThread()
+	set.Set(runtime.NumCPU() - 1)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return err
+	}
+	var rate [2][]float64
+	var ratios []float64
+	for range rounds {
+		for i, p := range paths {
+			r, err := p.run()
+			if err != nil {
+				return err
+			}
+			rate[i] = append(rate[i], r)
+		}
+		ratios = append(ratios, rate[1][len(ratios)]/rate[0][len(ratios)])
+	}
+	fmt.Printf("frames of 64 bytes a second, median of %d rounds: %.0f without guard, %.0f with it, ratio %.3f\n",
+		rounds, median(rate[0]), median(rate[1]), median(ratios))
+	for _, p := range paths {
+		if err := p.end(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attachments compares ADDs and DELs, of guests that come and go one by one.
+func attachments(plugins string) error {
+	var adds, dels [2][]float64
+	for n := range lifes {
+		for i, mode := range []string{"off", "enforce"} {
+			a := attachment{plugins: plugins, mode: mode, id: fmt.Sprintf("life%d", n)}
+			if err := a.add(); err != nil {
+				return err
+			}
+			if err := a.del(); err != nil {
+				return err
+			}
+			adds[i] = append(adds[i], a.adding.Seconds()*1000)
+			dels[i] = append(dels[i], a.deleting.Seconds()*1000)
+		}
+	}
+	for _, v := range []struct {
+		verb  string
+		times [2][]float64
+	}{{"ADD", adds}, {"DEL", dels}} {
+		fmt.Printf("%s of microvm-bridge, ms of CPU time, median of %d: %.2f without guard, %.2f with it, difference %+.2f\n",
+			v.verb, lifes, median(v.times[0]), median(v.times[1]), median(difference(v.times[1], v.times[0])))
+	}
+	return nil
+}
+
+func difference(a, b []float64) (d []float64) {
+	for i := range a {
+		d = append(d, a[i]-b[i])
+	}
+	return d
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// trimmed is text without what would break a line.
+func trimmed(b []byte) string { return strings.Join(strings.Fields(string(b)), " ") }

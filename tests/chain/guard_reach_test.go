@@ -1,0 +1,254 @@
+package chain
+
+import (
+	"bytes"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/microvm-cni/microvm-cni/tests/frames"
+)
+
+// listen has TCP services on the host, which answer without anybody's doing.
+func (a *arena) listen(addresses ...string) {
+	a.t.Helper()
+	for _, address := range addresses {
+		err := a.h.do(func() error {
+			l, err := net.Listen("tcp", address)
+			if err == nil {
+				a.t.Cleanup(func() { _ = l.Close() })
+			}
+			return err
+		})
+		if err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+// answered tells whether the host, which answers at once, answers a packet of the
+// guest's with a packet of the protocol, whose first bytes are those.
+func (a *arena) answered(packet []byte, from string, protocol byte, flags func(transport []byte) bool) bool {
+	a.t.Helper()
+	ethertype, header, at, src := frames.TypeIPv4, 20, 9, 12
+	if packet[0]>>4 == 6 {
+		ethertype, header, at, src = frames.TypeIPv6, 40, 6, 8
+	}
+	a.guest.pending()
+	a.guest.send(frames.Sealed(frames.Out(ethertype, packet)))
+	a.barrier()
+	address := frames.Prefixes(from)[0].Addr().AsSlice()
+	found := false
+	// The barrier is a question, too: what came before its answer is all.
+	a.guest.receive(10*time.Second, func(f []byte) bool {
+		p := f[14:]
+		if len(p) >= header+20 && bytes.Equal(p[src:src+len(address)], address) && p[at] == protocol && flags(p[header:]) {
+			found = true
+		}
+		return f[12] == 8 && f[13] == 6 && f[21] == 2
+	})
+	return found
+}
+
+func synAck(tcp []byte) bool { return tcp[13] == 0x12 }
+func pong4(icmp []byte) bool { return icmp[0] == 0 }
+func pong6(icmp []byte) bool { return icmp[0] == 129 }
+func port4(icmp []byte) bool { return icmp[0] == 3 && icmp[1] == 3 }
+func port6(icmp []byte) bool { return icmp[0] == 1 && icmp[1] == 4 }
+
+func syn(to int) []byte { return frames.TCP(40000, to) }
+
+// toServices are packets to the host, and with which hostAccess they are answered.
+var toServices = []struct {
+	name         string
+	packet       []byte
+	from         string
+	protocol     byte
+	answer       func([]byte) bool
+	all, gateway bool
+}{
+	{"ping of the gateway", frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16))), frames.Gateway4 + "/32", 1, pong4, true, true},
+	{"ping of the gateway, v6", frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoICMPv6, frames.ICMP(128, frames.Zeros(16))), frames.Gateway6 + "/128", 58, pong6, true, true},
+	{"DNS by TCP", frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, syn(53)), frames.Gateway4 + "/32", 6, synAck, true, true},
+	{"DNS by TCP, v6", frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoTCP, syn(53)), frames.Gateway6 + "/128", 6, synAck, true, true},
+	{"DNS by UDP", frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoUDP, frames.UDP(40000, 53)), frames.Gateway4 + "/32", 1, port4, true, true},
+	{"DNS by UDP, v6", frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoUDP, frames.UDP(40000, 53)), frames.Gateway6 + "/128", 58, port6, true, true},
+	{"service", frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, syn(2222)), frames.Gateway4 + "/32", 6, synAck, true, false},
+	{"service, v6", frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoTCP, syn(2222)), frames.Gateway6 + "/128", 6, synAck, true, false},
+	{"other address", frames.IP4(frames.Guest4, "198.51.100.1", frames.ProtoTCP, syn(2222)), "198.51.100.1/32", 6, synAck, true, false},
+	{"other address, v6", frames.IP6(frames.Guest6, "2001:db8:1::1", frames.ProtoTCP, syn(2222)), "2001:db8:1::1/128", 6, synAck, true, false},
+	{"ping of another address", frames.IP4(frames.Guest4, "198.51.100.1", frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16))), "198.51.100.1/32", 1, pong4, true, false},
+}
+
+// What of the host a guest reaches is what hostAccess says, and what is beyond the
+// host it reaches always.
+func TestGuardHostAccess(t *testing.T) {
+	for placement, tap := range placements {
+		for _, access := range []string{"all", "gateway", "none"} {
+			t.Run(placement+" "+access, func(t *testing.T) {
+				a := newArena(t, tap, conf{"guard": conf{"hostAccess": access}}, neighbourOf)
+				a.h.station("outside", "203.0.113.2/24")
+				a.h.sh(`ip address add 203.0.113.1/24 dev outside; ip -n outside route add 10.1.0.0/24 via 203.0.113.1
+ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo nodad`)
+				a.listen("10.1.0.1:53", "10.1.0.1:2222", "[fd00:1::1]:53", "[fd00:1::1]:2222", "198.51.100.1:2222", "[2001:db8:1::1]:2222")
+				a.guest.send(frames.Sealed(frames.Out(frames.TypeIPv6, frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoICMPv6,
+					frames.ND(135, frames.Gateway6, frames.LinkLayer(1, frames.GuestMAC)))))) // the host is to know where to answer to
+				for _, s := range toServices {
+					want := access == "all" && s.all || access == "gateway" && s.gateway
+					if got := a.answered(s.packet, s.from, s.protocol, s.answer); got != want {
+						t.Errorf("%s: answered %v, want %v", s.name, got, want)
+					}
+				}
+				beyond := frames.Sealed(frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, "203.0.113.2", frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16)))))
+				if !eventually(func() bool {
+					a.guest.send(beyond)
+					return a.guest.receive(time.Second, func(f []byte) bool {
+						return len(f) > 34 && f[23] == 1 && f[34] == 0 && bytes.Equal(f[26:30], []byte{203, 0, 113, 2})
+					}) != nil
+				}) {
+					t.Error("nobody beyond the host answers")
+				}
+				a.n.holds(a.v)
+			})
+		}
+	}
+}
+
+// The credentials that a cloud hands to its instances stay with the host.
+func TestGuardMetadata(t *testing.T) {
+	for placement, tap := range placements {
+		for _, open := range []bool{false, true} {
+			t.Run(placement+" "+map[bool]string{false: "kept", true: "open"}[open], func(t *testing.T) {
+				more := conf{}
+				if open {
+					more = conf{"guard": conf{"metadata": false}}
+				}
+				a := newArena(t, tap, more, neighbourOf)
+				a.h.sh("ip address add 169.254.169.254/32 dev lo; ip address add fd00:ec2::254/128 dev lo nodad")
+				a.listen("169.254.169.254:80", "[fd00:ec2::254]:80")
+				a.guest.send(frames.Sealed(frames.Out(frames.TypeIPv6, frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoICMPv6,
+					frames.ND(135, frames.Gateway6, frames.LinkLayer(1, frames.GuestMAC))))))
+				for service, packet := range map[string][]byte{
+					"169.254.169.254/32": frames.IP4(frames.Guest4, "169.254.169.254", frames.ProtoTCP, syn(80)),
+					"fd00:ec2::254/128":  frames.IP6(frames.Guest6, "fd00:ec2::254", frames.ProtoTCP, syn(80)),
+				} {
+					if got := a.answered(packet, service, 6, synAck); got != open {
+						t.Errorf("%s answers: %v, want %v", service, got, open)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A guest reaches its neighbour by way of the gateway, unless it is isolated.
+func TestGuardIsolationAtLayer3(t *testing.T) {
+	for placement, tap := range placements {
+		for name, more := range map[string]conf{"open": {}, "isolate": {"guard": conf{"isolate": true}}, "portIsolation": {"portIsolation": true}} {
+			t.Run(placement+" "+name, func(t *testing.T) {
+				a := newArena(t, tap, more, neighbourOf)
+				a.h.sh("sysctl -qw net.ipv4.conf.br0.send_redirects=0")
+				packet := frames.IP4(frames.Guest4, frames.Neighbour4, frames.ProtoTCP, syn(2222))
+				a.guest.send(frames.Sealed(frames.Out(frames.TypeIPv4, packet)))
+				a.guest.send(frames.Sealed(frames.Eth(frames.NeighbourMAC, frames.GuestMAC, frames.TypeIPv4, packet)))
+				a.barrier()
+				ways := map[string]int{}
+				for _, f := range a.neighbour.pending() {
+					if len(f) > 34 && bytes.Equal(f[26:30], []byte{10, 1, 0, 11}) && f[23] == 6 {
+						ways[net.HardwareAddr(f[6:12]).String()]++
+					}
+				}
+				want := map[string]int{frames.GuestMAC: 1, frames.GatewayMAC: 1}
+				if name != "open" {
+					want = map[string]int{}
+				}
+				for _, way := range []string{frames.GuestMAC, frames.GatewayMAC} {
+					if ways[way] != want[way] {
+						t.Errorf("%d packets arrived from %s, want %d", ways[way], way, want[way])
+					}
+				}
+			})
+		}
+	}
+}
+
+// A guest does not hear what is for others, though the bridge knows nobody of
+// that address.
+func TestGuardedGuestHearsItsOwnOnly(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, nil, neighbourOf)
+			peer, pull := a.h.peer()
+			t.Cleanup(pull)
+			a.h.mine = append(a.h.mine, "peer")
+			from := func(to string) []byte {
+				return frames.Eth(to, "02:00:00:00:00:99", 0x88b5, frames.Zeros(60))
+			}
+			all := from(frames.Broadcast)
+			if !eventually(func() bool {
+				peer.write(from("02:00:00:00:00:77"))
+				peer.write(from(frames.NeighbourMAC))
+				peer.write(all)
+				return a.guest.receive(100*time.Millisecond, func(f []byte) bool {
+					if f[12] == 0x88 && !bytes.Equal(f, all) {
+						t.Errorf("the guest hears a frame to %s", net.HardwareAddr(f[:6]))
+					}
+					return bytes.Equal(f, all)
+				}) != nil
+			}) {
+				t.Error("the guest hears no broadcast")
+			}
+		})
+	}
+}
+
+// Thousands of addresses do not fill the bridge's tables, nor thousands of
+// broadcasts the neighbour's ears.
+func TestGuardStopsFloods(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			const limit, storm = 50, 1000
+			a := newArena(t, tap, conf{"guard": conf{"stormLimit": limit}}, neighbourOf)
+			before := a.tables()
+			for i := range 2000 {
+				src := net.HardwareAddr{2, 0xf, 0, byte(i >> 8), byte(i), 1}.String()
+				a.guest.send(frames.Eth([]string{frames.GatewayMAC, "01:80:c2:00:00:00"}[i%2], src, frames.TypeIPv4, frames.Zeros(50)))
+			}
+			a.barrier()
+			if after := a.tables(); after != before {
+				t.Errorf("random addresses changed %s", changed(before, after))
+			}
+			a.neighbour.pending()
+			start, heard := time.Now(), 0
+			for range storm {
+				a.guest.send(frames.OwnARP)
+				heard += len(a.neighbour.pending())
+			}
+			a.barrier()
+			heard += len(a.neighbour.pending())
+			if most := limit + 1 + int(time.Since(start).Seconds()*limit); heard > most || heard < limit/2 {
+				t.Errorf("%d of %d broadcasts arrived, of which %d may", heard, storm, most)
+			}
+		})
+	}
+}
+
+// A guest with VLANs is held to itself inside each of them.
+func TestGuardOfTrunk(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			probe := newQuietHost(t)
+			if !probe.filters() {
+				t.Log("this kernel's bridges tell no VLANs apart: tests/kernels has some that do")
+				return
+			}
+			a := newArena(t, tap, conf{"vlanTrunk": []conf{{"id": 7}, {"id": 4094}}}, neighbourOf)
+			for _, attempt := range frames.Trunk {
+				harm, _ := a.achieved(frames.Sealed(attempt.Frame), [vnetHeader]byte{})
+				if attempt.By != "passed" && len(harm) > 0 {
+					t.Errorf("%s: %v", attempt.Name, harm)
+				}
+			}
+		})
+	}
+}
