@@ -1,9 +1,11 @@
 package splice
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
@@ -46,17 +48,40 @@ func CreateUpper(name string, tap, hostNetns int) error {
 // nothing is ever queued there; it only costs each frame a lock or two. A queueing
 // discipline that somebody chose stays.
 func Unqueue(tap int) error {
-	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
-	if err != nil || q.Handle != 0 {
+	if off, err := Unqueued(tap); err != nil || off {
 		return err
 	}
-	err = netlink.QdiscAdd(&netlink.GenericQdisc{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
-	})
-	if err != nil {
+	if err := netlink.QdiscAdd(noQueue(tap)); err != nil {
 		return fmt.Errorf("take queueing discipline off link %d: %w", tap, err)
 	}
 	return nil
+}
+
+// Requeue gives the tap the kernel's default again, if Unqueue took it off.
+func Requeue(tap int) error {
+	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	if err != nil || q.Kind != noQueueKind || q.Handle == 0 {
+		return err
+	}
+	if err := netlink.QdiscDel(noQueue(tap)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("give link %d its queueing discipline back: %w", tap, err)
+	}
+	return nil
+}
+
+// Unqueued tells whether the tap is without the kernel's default queueing
+// discipline: it has none, or one that somebody chose.
+func Unqueued(tap int) (bool, error) {
+	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	return q.Handle != 0, err
+}
+
+const noQueueKind = "noqueue"
+
+func noQueue(tap int) netlink.Qdisc {
+	return &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap, Parent: netlink.HANDLE_ROOT}, QdiscType: noQueueKind,
+	}
 }
 
 // InstallShortcut makes the port's frames to the guest take the upper device,
