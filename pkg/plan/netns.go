@@ -42,8 +42,8 @@ func (p *bridgePlan) claimPort(f Facts, tap linkspec.Link, uplink *linkspec.Link
 }
 
 // members are the links that join the tap to the bridge, given the tap as its port:
-// that alone, or for a tap in another namespace the port in its stead, and behind it
-// the pair's inner end and the tap, spliced, and before it the way past the pair.
+// that alone, or for a tap in another namespace the pair's inner end and the tap,
+// spliced, the way past the pair, and the port in the tap's stead.
 func (p *bridgePlan) members(f Facts, port linkspec.Link, netns string) []linkspec.Link {
 	if netns == "" {
 		return []linkspec.Link{port}
@@ -57,12 +57,15 @@ func (p *bridgePlan) members(f Facts, port linkspec.Link, netns string) []linksp
 	port.Kind, port.Name = linkspec.Veth, p.att.PortName()
 	shortcut := p.promisedShortcut(f)
 	port.Alias = new(attachment.Tag{Attachment: p.att, Shortcut: shortcut}.String())
-	if !shortcut {
-		return []linkspec.Link{port, inner, tap}
+	links := []linkspec.Link{inner, tap}
+	if shortcut {
+		upper := p.upper(tap)
+		port.Shortcut = &upper.Name
+		// It goes before its tap is set down: from a device that is down the kernel
+		// does not take back what it did for one above.
+		links = append(links, upper)
 	}
-	upper := p.upper(tap)
-	port.Shortcut = &upper.Name
-	return []linkspec.Link{upper, port, inner, tap}
+	return append(links, port)
 }
 
 // station gives the port its guest. The bridge keeps frames to a port's own address

@@ -141,10 +141,13 @@ func TestNetnsPackets(t *testing.T) {
 					ethertype uint16
 					payload   []byte
 				}{{0x0800, udp("10.1.0.2", "10.1.0.3")}, {0x86dd, empty6("fd00:1::2", "fd00:1::3")}} {
-					for _, way := range []struct{ from, to *vmmSide }{{a, b}, {b, a}} {
+					for _, way := range []struct {
+						from, to *vmmSide
+						own      string
+					}{{a, b, "10.1.0.2"}, {b, a, "10.1.0.3"}} {
 						f := frame(way.to.mac, way.from.mac, packet.ethertype, packet.payload)
 						way.from.send(f)
-						way.from.asks("10.1.0.9", "10.1.0.1") // what was sent before has arrived by then
+						way.from.asks(way.own, "10.1.0.1") // what was sent before has arrived by then
 						got := way.to.receive(map[bool]time.Duration{true: time.Millisecond, false: 5 * time.Second}[isolated],
 							func(got []byte) bool { return bytes.Equal(got, f) })
 						if (got == nil) != isolated {
