@@ -1,8 +1,10 @@
 package chain
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
@@ -143,4 +145,34 @@ func TestShortcutKilled(t *testing.T) {
 			(&walk{n: h.away(nil), v: h.vm("vm1"), away: true, plugin: "microvm-bridge", verb: verb}).kills(t, 4)
 		})
 	}
+}
+
+// The guard works beside the shortcut: of a guest that lies about itself nothing
+// arrives, whichever of the two has the tap elsewhere.
+func TestShortcutGuard(t *testing.T) {
+	h := newHost(t)
+	n, here := h.away(limitFrom), h.pair(nil)
+	far, near := h.vm("far"), h.vm("near")
+	far.ifname = "nic0"
+	a, b := h.plugIn(far, n.add(far)), h.plugIn(near, here.add(near))
+	for _, way := range []struct {
+		from, to *vmmSide
+		own, its string
+	}{{a, b, "10.1.0.2", "10.1.0.3"}, {b, a, "10.1.0.3", "10.1.0.2"}} {
+		if way.from.asks(way.own, "10.1.0.1") == nil { // the port is ready by then
+			t.Error("the gateway does not answer")
+		}
+		lie := frame(way.to.mac, way.from.mac, 0x0800, udp("10.1.0.9", way.its))
+		truth := frame(way.to.mac, way.from.mac, 0x0800, udp(way.own, way.its))
+		way.from.send(lie)
+		way.from.send(truth)
+		got := way.to.receive(5*time.Second, func(f []byte) bool { return bytes.Equal(f, lie) || bytes.Equal(f, truth) })
+		if !bytes.Equal(got, truth) {
+			t.Errorf("from %s arrived %x, want %x", way.from.mac, got, truth)
+		}
+	}
+	n.holds(far)
+	n.remove(far)
+	here.remove(near)
+	h.empty()
 }

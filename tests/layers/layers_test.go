@@ -70,7 +70,7 @@ var layers = []layer{
 	}},
 	{dir: "pkg/shape", imports: []string{"pkg/cnierr", "pkg/linkspec", netlink, netlink + "/nl", unix}},
 	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", ebpf, netlink, netlink + "/nl", unix}},
-	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", ebpf, ebpf + "/asm", netlink, unix}},
+	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", netlink, unix}},
 	{dir: "pkg/datapath/guard", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", "pkg/linkspec", ebpf, ebpf + "/asm", ebpf + "/btf"}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",

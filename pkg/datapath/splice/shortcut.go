@@ -87,11 +87,7 @@ func noQueue(tap int) netlink.Qdisc {
 // InstallShortcut makes the port's frames to the guest take the upper device,
 // which must be up. Both are in the namespace of the calling thread.
 func InstallShortcut(port, upper int) error {
-	specs, err := programs()
-	if err != nil {
-		return err
-	}
-	if err := shortcut(port, upper).install(specs); err != nil {
+	if err := shortcut(port, upper).install(); err != nil {
 		return fmt.Errorf("shorten the way from link %d by link %d: %w", port, upper, err)
 	}
 	return nil
@@ -99,11 +95,7 @@ func InstallShortcut(port, upper int) error {
 
 // ObserveShortcut tells whether the shortcut is in place.
 func ObserveShortcut(port, upper int) (bool, error) {
-	specs, err := programs()
-	if err != nil {
-		return false, err
-	}
-	return shortcut(port, upper).observe(specs)
+	return shortcut(port, upper).observe()
 }
 
 // RemoveShortcut takes the program off the port, whatever its target is. That
@@ -112,5 +104,5 @@ func RemoveShortcut(port int) error { return shortcut(port, 0).Detach() }
 
 func shortcut(port, upper int) half {
 	at := tcbpf.Filter{Link: port, Hook: tcbpf.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut"}
-	return half{Filter: at, program: programProgToGuest, target: upper}
+	return half{Filter: at, program: toGuest, code: tcbpf.Redirect(redirect, int32(upper))}
 }

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -54,13 +53,16 @@ type Program struct {
 	Tag string // hash of its instructions: see asm.Instructions.HasTag
 }
 
+// Loaded is a program in the kernel: a Handle, or a program of package ebpf.
+type Loaded interface{ FD() int }
+
 // handle is that of our filter among those of its priority.
 const handle = 1
 
 // Attach makes p the program of the filter. A program that is already there is
 // replaced with no frame in between that sees none or both. A filter of somebody
 // else at that priority is a cnierr.Exists error, and stays.
-func (f Filter) Attach(p *ebpf.Program) error {
+func (f Filter) Attach(p Loaded) error {
 	there, err := f.find()
 	if err != nil {
 		return err
@@ -75,7 +77,7 @@ func (f Filter) Attach(p *ebpf.Program) error {
 }
 
 // add attaches where there was none. Whoever else came meanwhile is respected.
-func (f Filter) add(p *ebpf.Program) error {
+func (f Filter) add(p Loaded) error {
 	if err := f.setClsact(); err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func (f Filter) Detach() error {
 }
 
 // raw is the filter as the kernel wants it.
-func (f Filter) raw(p *ebpf.Program) *netlink.BpfFilter {
+func (f Filter) raw(p Loaded) *netlink.BpfFilter {
 	fd := -1
 	if p != nil {
 		fd = p.FD()
