@@ -142,7 +142,10 @@ func TestShortcut(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tap, prev := awayOf("", 1500)
-			p := newPlan(t, bridgeConf(t, c.keys), prev).(*bridgePlan)
+			p, ok := newPlan(t, bridgeConf(t, c.keys), prev).(*bridgePlan)
+			if !ok {
+				t.Fatal("no plan of a bridge")
+			}
 			p.host = c.host
 			facts := Facts{tap.Key(): tap, "br0": bridgeOf(attachment.BridgeTag, 1500)}
 			if c.upper != nil {
