@@ -110,11 +110,12 @@ func udp(from, to string) []byte {
 	return append(p, 0, 9, 0, 0, 'x')
 }
 
-// empty6 is an IPv6 packet with nothing in it.
-func empty6(from, to string) []byte {
-	p := []byte{0x60, 0, 0, 0, 0, 0, 59, 64}
+// udp6 is udp in IPv6, without a checksum that anybody would accept.
+func udp6(from, to string) []byte {
+	p := []byte{0x60, 0, 0, 0, 0, 9, 17, 64}
 	p = append(p, netip.MustParseAddr(from).AsSlice()...)
-	return append(p, netip.MustParseAddr(to).AsSlice()...)
+	p = append(p, netip.MustParseAddr(to).AsSlice()...)
+	return append(p, 0x20, 0, 0x20, 0, 0, 9, 0, 0, 'x')
 }
 
 // Guests in both placements, and the gateway, hear one another as on one wire.
@@ -123,7 +124,7 @@ func TestNetnsPackets(t *testing.T) {
 		for _, isolated := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s isolated %v", maker, isolated), func(t *testing.T) {
 				h := newHost(t)
-				more := conf{"portIsolation": isolated, "ipMasq": true, "guard": conf{"mode": "off"}} // both send the same packets
+				more := conf{"portIsolation": isolated, "ipMasq": true, "ipam": dual["ipam"]}
 				n, here := h.away(more), h.pair(more)
 				if maker == "tap" {
 					n.plugins[0] = conf{"type": "tap"}
@@ -138,21 +139,20 @@ func TestNetnsPackets(t *testing.T) {
 				if b.asks("10.1.0.3") == nil {
 					t.Error("the gateway does not answer the guest on the host")
 				}
-				for _, packet := range []struct {
-					ethertype uint16
-					payload   []byte
-				}{{0x0800, udp("10.1.0.2", "10.1.0.3")}, {0x86dd, empty6("fd00:1::2", "fd00:1::3")}} {
-					for _, way := range []struct {
-						from, to *vmmSide
-						own      string
-					}{{a, b, "10.1.0.2"}, {b, a, "10.1.0.3"}} {
-						f := frame(way.to.mac, way.from.mac, packet.ethertype, packet.payload)
+				for _, way := range []struct {
+					from, to *vmmSide
+					own, far string // the last figures of the addresses
+				}{{a, b, "2", "3"}, {b, a, "3", "2"}} {
+					for ethertype, payload := range map[uint16][]byte{
+						0x0800: udp("10.1.0."+way.own, "10.1.0."+way.far), 0x86dd: udp6("fd00:1::"+way.own, "fd00:1::"+way.far),
+					} {
+						f := frame(way.to.mac, way.from.mac, ethertype, payload)
 						way.from.send(f)
-						way.from.asks(way.own) // what was sent before has arrived by then
+						way.from.asks("10.1.0."+way.own) // what was sent before has arrived by then
 						got := way.to.receive(map[bool]time.Duration{true: time.Millisecond, false: 5 * time.Second}[isolated],
 							func(got []byte) bool { return bytes.Equal(got, f) })
 						if (got == nil) != isolated {
-							t.Errorf("%x from %s to %s: arrived %v", packet.ethertype, way.from.mac, way.to.mac, got != nil)
+							t.Errorf("%x from %s to %s: arrived %v", ethertype, way.from.mac, way.to.mac, got != nil)
 						}
 					}
 				}
@@ -178,7 +178,7 @@ func TestNetnsPackets(t *testing.T) {
 func TestNetnsPeers(t *testing.T) {
 	for _, name := range []string{"", "fctap"} {
 		h := newQuietHost(t)
-		n := h.network("lab", newest, awayTap, dual, conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
+		n := h.network("lab", newest, awayTap, dual.with(unguarded), conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
 		v := h.vm("vm1")
 		v.capabilities = web(8080)
 		if name != "" {
