@@ -148,7 +148,7 @@ func TestNetnsPackets(t *testing.T) {
 					} {
 						f := frame(way.to.mac, way.from.mac, ethertype, payload)
 						way.from.send(f)
-						way.from.asks("10.1.0."+way.own) // what was sent before has arrived by then
+						way.from.asks("10.1.0." + way.own) // what was sent before has arrived by then
 						got := way.to.receive(map[bool]time.Duration{true: time.Millisecond, false: 5 * time.Second}[isolated],
 							func(got []byte) bool { return bytes.Equal(got, f) })
 						if (got == nil) != isolated {
