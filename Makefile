@@ -112,8 +112,8 @@ bench-guard: needs-root needs-go ## measure the guard: a frame, what it takes to
 	$(GO) run ./tests/bench/guard $(CACHE)/bench
 
 .PHONY: bench-splice
-bench-splice: needs-root needs-go ## measure ways to connect a tap in a namespace of its own (root); ALL=1 for all that was tried
-	$(GO) run ./tests/bench/splice $(if $(ALL),-all)
+bench-splice: needs-root needs-go ## measure ways to connect a tap in a namespace of its own (root); ALL=1 for all that was tried, PLUGINS=folder for what they make
+	$(GO) run ./tests/bench/splice $(if $(ALL),-all) $(if $(PLUGINS),-plugins $(PLUGINS))
 
 .PHONY: generate
 generate: needs-go ## compile the BPF programs (clang-14)

@@ -34,6 +34,7 @@ const (
 
 	tagPrefix    = "microvm-cni:"
 	mtuMark      = " mtu "
+	shortcutMark = " shortcut"
 	digestMark   = "sha256:"
 	tapHandle    = "microvm-tap."
 	portHandle   = "microvm-bridge."
@@ -111,15 +112,20 @@ func (a Attachment) handle(prefix string) string {
 type Tag struct {
 	Attachment
 	MTU int // bytes; 0 when the MTU follows the bridge
+	// Shortcut tells of a port that its guest was promised a shortcut.
+	Shortcut bool
 }
 
 // String is the alias: "microvm-cni:network/container ID/interface", followed
-// by " mtu N" where the MTU is fixed. Parts that do not fit into an alias are
+// by " mtu N" where the MTU is fixed, and by " shortcut" where there is to be one. Parts that do not fit into an alias are
 // replaced by their SHA-256.
 func (t Tag) String() string {
 	suffix := ""
 	if t.MTU != 0 {
 		suffix = mtuMark + strconv.Itoa(t.MTU)
+	}
+	if t.Shortcut {
+		suffix += shortcutMark
 	}
 	tag := tagPrefix + t.Network + "/" + t.ContainerID + "/" + t.IfName + suffix
 	if len(tag) <= maxTag {
@@ -141,6 +147,7 @@ func ParseTag(alias string) (Tag, bool) {
 		return Tag{}, false
 	}
 	var t Tag
+	rest, t.Shortcut = strings.CutSuffix(rest, shortcutMark)
 	if names, mtu, fixed := strings.Cut(rest, mtuMark); fixed {
 		n, err := strconv.Atoi(mtu)
 		if err != nil || n <= 0 {

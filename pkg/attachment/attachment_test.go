@@ -95,12 +95,14 @@ func TestTagRoundTrip(t *testing.T) {
 	}{
 		{"plain", Tag{Attachment: vm}, true},
 		{"with MTU", Tag{Attachment: vm, MTU: 9000}, true},
+		{"with shortcut", Tag{Attachment: vm, Shortcut: true}, true},
+		{"with both", Tag{Attachment: vm, MTU: 9000, Shortcut: true}, true},
 		{"long container ID", Tag{Attachment: Attachment{"lab", long, "eth0"}}, false},
 		{"long network", Tag{Attachment: Attachment{long, "vm1", "eth0"}, MTU: 68}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, ok := ParseTag(c.tag.String())
-			if !ok || !got.Names(c.tag.Attachment) || got.MTU != c.tag.MTU || got.Exact() != c.exact || !got.OnNetwork(c.tag.Network) {
+			if !ok || !got.Names(c.tag.Attachment) || got.MTU != c.tag.MTU || got.Shortcut != c.tag.Shortcut || got.Exact() != c.exact || !got.OnNetwork(c.tag.Network) {
 				t.Errorf("%q comes back as %+v, %v", c.tag, got, ok)
 			}
 			if got.Names(Attachment{"lab", "other", "eth0"}) || got.OnNetwork("other") {

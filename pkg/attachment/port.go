@@ -1,6 +1,9 @@
 package attachment
 
-import "net"
+import (
+	"net"
+	"strings"
+)
 
 // PortPrefix begins the name of the host's end of the veth pair that stands in
 // for a tap in another network namespace, InnerPrefix that of the other end.
@@ -19,6 +22,22 @@ func (a Attachment) PortName() string {
 // network namespace.
 func (a Attachment) InnerName() string {
 	return InnerPrefix + a.digest("inner")[:nameDigits]
+}
+
+// UpperPrefix begins the name of the host's device over a tap in another network
+// namespace.
+const UpperPrefix = "mvs-"
+
+// UpperName is the derived name of that device.
+func (a Attachment) UpperName() string {
+	name, _ := UpperOf(a.PortName())
+	return name
+}
+
+// UpperOf is the UpperName that goes with a PortName, and whether it is one.
+func UpperOf(port string) (upper string, ok bool) {
+	digits, ok := strings.CutPrefix(port, PortPrefix)
+	return UpperPrefix + digits, ok && digits != ""
 }
 
 // PortMAC is the MAC address of a port of our own, given the guest's: it is to

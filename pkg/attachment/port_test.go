@@ -30,3 +30,15 @@ func TestPortNames(t *testing.T) {
 		}
 	}
 }
+
+func TestUpperName(t *testing.T) {
+	a := Attachment{Network: "lab", ContainerID: "vm1", IfName: "eth0"}
+	if name, ok := UpperOf(a.PortName()); !ok || name != a.UpperName() || len(name) != MaxName || !strings.HasPrefix(name, UpperPrefix) {
+		t.Errorf("name %q, %v", name, ok)
+	}
+	for _, name := range []string{"", "eth0", PortPrefix, a.InnerName(), a.UpperName()} {
+		if upper, ok := UpperOf(name); ok {
+			t.Errorf("port %q has the upper device %s", name, upper)
+		}
+	}
+}

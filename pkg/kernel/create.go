@@ -17,7 +17,7 @@ import (
 
 const tunPath = "/dev/net/tun"
 
-// Create makes a tap, a bridge, an ifb or VLAN device or a veth pair, down. All but
+// Create makes a tap, a bridge, an ifb, VLAN or upper device or a veth pair, down. All but
 // a tap have the alias that they declare from the moment that they exist.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	if err := checkName(l.Name); err != nil {
@@ -38,6 +38,8 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 		return at.createVeth(l)
 	case linkspec.VLANDevice:
 		return at.createVLANDevice(l)
+	case linkspec.Upper:
+		return at.createUpper(l)
 	}
 	return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 }

@@ -63,6 +63,9 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 			return linkspec.Link{}, missing(name, wrap("look at device below", err))
 		}
 	}
+	if l.Shortcut, err = k.shortcutOf(l); err != nil {
+		return linkspec.Link{}, missing(name, err)
+	}
 	l.IPv6, l.AcceptRA = &r.ipv6, &r.acceptRA
 	if l.Addresses, err = k.addresses(l.Index); err != nil {
 		return linkspec.Link{}, missing(name, wrap("list its addresses", err))
@@ -240,6 +243,8 @@ func (r *record) linkInfo(b []byte) {
 		r.readBridge(data)
 	case l.Kind == linkspec.VLANDevice:
 		r.readVLANDevice(data)
+	case l.Kind == linkspec.Upper:
+		l.Deaf = new(isDeaf(data))
 	}
 	if textOf(lookup(b, unix.IFLA_INFO_SLAVE_KIND)) == string(linkspec.Bridge) {
 		observePort(l, lookup(b, unix.IFLA_INFO_SLAVE_DATA))

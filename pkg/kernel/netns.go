@@ -184,7 +184,9 @@ func (k *Kernel) LinkIn(netns, name string) (linkspec.Link, error) {
 	}
 	l.Netns = netns
 	if l.Kind == linkspec.Tap {
-		l.Splice, err = at.spliceOf(l)
+		if l.Splice, err = at.spliceOf(l); err == nil {
+			l.Unqueued, err = at.unqueued(l)
+		}
 	}
 	return l, err
 }

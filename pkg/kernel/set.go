@@ -39,9 +39,13 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 		return cnierr.New(cnierr.Config, "delete the device and let it be made again",
 			"the VLAN of a VLAN device, and the device below, can only be set when it is made")
 	}
+	if change.Deaf != nil {
+		return cnierr.New(cnierr.Config, "delete the device and let it be made again",
+			"what an upper device hears can only be set when it is made")
+	}
 	steps := []func(l, change linkspec.Link) error{
 		k.setDown, k.setAltNames, k.setIPv6, k.setGuard, k.setAttributes, k.setNewIPv6, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried,
-		k.setStations, k.setShaping, k.setAddresses, k.setSplice, k.setUp,
+		k.setStations, k.setShaping, k.setAddresses, k.setSplice, k.setUnqueued, k.setShortcut, k.setUp,
 	}
 	for _, step := range steps {
 		if err := step(l, change); err != nil {

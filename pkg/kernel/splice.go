@@ -22,6 +22,21 @@ type Splicer interface {
 	Remove(tap, inner int) error
 	// Observe tells which directions are spliced, as Install does it.
 	Observe(tap, inner int) (toBridge, toGuest bool, err error)
+
+	// InstallShortcut makes a port's frames to its guest take an upper device, both
+	// of the host.
+	InstallShortcut(port, upper int) error
+	// RemoveShortcut undoes that. That there is none is no error.
+	RemoveShortcut(port int) error
+	// ObserveShortcut tells whether there is one, as InstallShortcut makes it.
+	ObserveShortcut(port, upper int) (bool, error)
+
+	// Unqueue takes the queue that the kernel chose off a tap, Requeue gives it back,
+	// and Unqueued tells that it is off. A queue that somebody chose stays, and counts
+	// as off.
+	Unqueue(tap int) error
+	Requeue(tap int) error
+	Unqueued(tap int) (bool, error)
 }
 
 // WithSplicer makes New return a kernel that can splice. nil is none.

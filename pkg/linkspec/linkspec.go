@@ -74,6 +74,10 @@ type Link struct {
 	// its namespace. It is no property of the device, so it is never compared.
 	Peer *Place
 
+	// Lower is the tap below a declared upper device. It is the same as long as the
+	// device lives, so it is never compared.
+	Lower *Place
+
 	// Guest is the MAC address of the guest's NIC behind a declared port. It is
 	// no property of the device: no other station of the bridge may have it.
 	Guest net.HardwareAddr
@@ -104,6 +108,17 @@ type Link struct {
 	// Splice is the name of the device, in the same namespace, that a tap's frames
 	// go to and come from, past any bridge; "" for none.
 	Splice *string
+
+	// Unqueued tells of a tap in another namespace than the host's that frames to it
+	// do not pass the queue that the kernel gives every device.
+	Unqueued *bool
+
+	// Shortcut is the name of the upper device that a port's frames to its guest
+	// take past the pair that the port is an end of; "" for none.
+	Shortcut *string
+
+	// Deaf tells that an upper device hands the host nothing that its tap receives.
+	Deaf *bool
 
 	// Bridge ports only.
 	Hairpin      *bool
@@ -214,6 +229,9 @@ func (l Link) String() string {
 	b.WriteString(l.Role.String() + " " + l.Kind.String() + " " + l.Key() + "\n")
 	if l.Peer != nil {
 		b.WriteString("    peer " + Key(l.Peer.Netns, l.Peer.Name) + "\n")
+	}
+	if l.Lower != nil {
+		b.WriteString("    lower " + Key(l.Lower.Netns, l.Lower.Name) + "\n")
 	}
 	if l.Guest != nil {
 		b.WriteString("    guest " + l.Guest.String() + "\n")

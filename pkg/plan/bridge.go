@@ -21,16 +21,17 @@ type bridgePlan struct {
 	rt       config.Runtime
 	att      attachment.Attachment
 	ownNetns bool
+	host     Host
 }
 
 // Bridge plans for microvm-bridge. ownNetns tells that CNI_NETNS is the
 // namespace that the plugin runs in.
-func Bridge(stdin []byte, rt config.Runtime, ownNetns bool, _ Host) (Plan, error) {
+func Bridge(stdin []byte, rt config.Runtime, ownNetns bool, host Host) (Plan, error) {
 	conf, err := config.ParseBridge(stdin, rt)
 	if err != nil {
 		return nil, err
 	}
-	return &bridgePlan{conf: conf, rt: rt, att: identity(conf.Common, rt), ownNetns: ownNetns}, nil
+	return &bridgePlan{conf: conf, rt: rt, att: identity(conf.Common, rt), ownNetns: ownNetns, host: host}, nil
 }
 
 // Shared is true for a bridge that is only joined, too: the first port of a
@@ -47,7 +48,7 @@ func (p *bridgePlan) Observe() []string {
 		keys = append(keys, p.gatewayName())
 	}
 	if slices.ContainsFunc(keys, func(key string) bool { return linkspec.SplitKey(key).Netns != "" }) {
-		keys = append(keys, p.att.PortName())
+		keys = append(keys, p.att.PortName(), p.att.UpperName())
 	}
 	return keys
 }
@@ -194,7 +195,7 @@ func (p *bridgePlan) Settle(f Facts, ipam *types100.Result) (linkspec.State, res
 	if uplink != nil {
 		bridges = slices.Insert(bridges, 1, *uplink)
 	}
-	links := slices.Concat(bridges, p.shapers(), p.members(port, tap.Netns))
+	links := slices.Concat(bridges, p.shapers(), p.members(f, port, tap.Netns))
 	state := linkspec.State{Links: links, Sysctls: forwarding(guest.gateways), Filters: p.filters()}
 	state.Masquerade, err = p.masquerade(guest.ips)
 	return state, answer, err

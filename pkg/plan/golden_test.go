@@ -36,6 +36,8 @@ type nobody struct{}
 func (nobody) User(string) (uint32, error)  { return 1000, nil }
 func (nobody) Group(string) (uint32, error) { return 100, nil }
 
+func (nobody) CanShorten() (bool, error) { return true, nil }
+
 // leases are what an IPAM plugin would answer for a conflist.
 var leases = map[string]string{
 	"host-internal": `{"ips":[{"address":"10.88.0.2/16","gateway":"10.88.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
@@ -109,6 +111,7 @@ func planConflist(t *testing.T, file, lease string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		observe(facts, claim)
 		state, answer, err := p.Settle(facts, parseLease(t, lease, p.Delegate()))
 		if err != nil {
 			t.Fatal(err)
@@ -172,6 +175,9 @@ func observe(facts Facts, s linkspec.State) {
 		}
 		if change.Master != nil {
 			got.Master = change.Master
+		}
+		if change.MAC != nil {
+			got.MAC = change.MAC
 		}
 		if got.MTU == nil {
 			got.MTU = new(1500)

@@ -29,18 +29,22 @@ func (p *bridgePlan) claimPort(f Facts, tap linkspec.Link, uplink *linkspec.Link
 			"DEL the attachment that "+*tap.Splice+" belongs to (ip link show in that namespace tells), or make another tap for this one",
 			"tap %s is spliced to %s already", tap.Key(), *tap.Splice)
 	}
+	shortcut, err := p.canShorten(f)
+	if err != nil {
+		return linkspec.State{}, err
+	}
 	return linkspec.State{Filters: p.filters(), Links: append(claimed(uplink), linkspec.Link{
 		Role: linkspec.Owned, Kind: linkspec.Veth, Name: p.att.PortName(),
 		Peer:     &linkspec.Place{Netns: tap.Netns, Name: p.att.InnerName()},
-		Alias:    new(attachment.Tag{Attachment: p.att}.String()),
+		Alias:    new(attachment.Tag{Attachment: p.att, Shortcut: shortcut}.String()),
 		AltNames: []string{p.att.PortHandle()},
 	})}, nil
 }
 
 // members are the links that join the tap to the bridge, given the tap as its port:
-// that alone, or for a tap in another namespace the port in its stead, and behind it
-// the pair's inner end and the tap, spliced.
-func (p *bridgePlan) members(port linkspec.Link, netns string) []linkspec.Link {
+// that alone, or for a tap in another namespace the pair's inner end and the tap,
+// spliced, the way past the pair, and the port in the tap's stead.
+func (p *bridgePlan) members(f Facts, port linkspec.Link, netns string) []linkspec.Link {
 	if netns == "" {
 		return []linkspec.Link{port}
 	}
@@ -49,10 +53,19 @@ func (p *bridgePlan) members(port linkspec.Link, netns string) []linkspec.Link {
 		MTU: port.MTU, Master: new(""), IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	tap := inner
-	tap.Kind, tap.Name, tap.Splice = linkspec.Tap, port.Name, &inner.Name
+	tap.Kind, tap.Name, tap.Splice, tap.Unqueued = linkspec.Tap, port.Name, &inner.Name, new(true)
 	port.Kind, port.Name = linkspec.Veth, p.att.PortName()
-	port.Alias = new(attachment.Tag{Attachment: p.att}.String())
-	return []linkspec.Link{port, inner, tap}
+	shortcut := p.promisedShortcut(f)
+	port.Alias = new(attachment.Tag{Attachment: p.att, Shortcut: shortcut}.String())
+	links := []linkspec.Link{inner, tap}
+	if shortcut {
+		upper := p.upper(tap)
+		port.Shortcut = &upper.Name
+		// It goes before its tap is set down: from a device that is down the kernel
+		// does not take back what it did for one above.
+		links = append(links, upper)
+	}
+	return append(links, port)
 }
 
 // station gives the port its guest. The bridge keeps frames to a port's own address

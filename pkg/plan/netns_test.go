@@ -65,7 +65,7 @@ func TestAway(t *testing.T) {
 					t.Errorf("declares\n%s", l)
 				}
 			}
-			if port := s.Links[1]; port.MAC.String() != "fe:00:00:00:00:07" || port.Guest.String() != "02:00:00:00:00:07" {
+			if port := s.Links[3]; port.MAC.String() != "fe:00:00:00:00:07" || port.Guest.String() != "02:00:00:00:00:07" {
 				t.Errorf("declares\n%s", port)
 			}
 		})
@@ -119,3 +119,69 @@ func TestAwayInOwnNetns(t *testing.T) {
 		t.Errorf("declares\n%s", tap)
 	}
 }
+
+// What Claim decides about the shortcut is written on the port, and holds from then on.
+func TestShortcut(t *testing.T) {
+	foreign := linkspec.Link{Kind: linkspec.Tap, Name: lab.UpperName(), Alias: new("")}
+	ours := foreign
+	ours.Alias = new(attachment.Tag{Attachment: lab}.String())
+	for _, c := range []struct {
+		name, keys string
+		host       Host
+		upper      *linkspec.Link
+		shortcut   bool
+		msg        string // of the error, "" for none
+	}{
+		{"can", "", nobody{}, nil, true, ""},
+		{"no such devices", "", old{}, nil, false, ""},
+		{"name taken, but not needed", "", old{}, &foreign, false, ""},
+		{"name taken", "", nobody{}, &foreign, false, "exists already"},
+		{"name taken by an earlier ADD", "", nobody{}, &ours, false, "exists already"},
+		{"limit to the guest", `"ingressRate":10000000`, nobody{}, nil, false, ""},
+		{"limit from the guest", `"egressRate":10000000`, nobody{}, nil, true, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tap, prev := awayOf("", 1500)
+			p, ok := newPlan(t, bridgeConf(t, c.keys), prev).(*bridgePlan)
+			if !ok {
+				t.Fatal("no plan of a bridge")
+			}
+			p.host = c.host
+			facts := Facts{tap.Key(): tap, "br0": bridgeOf(attachment.BridgeTag, 1500)}
+			if c.upper != nil {
+				facts[c.upper.Name] = *c.upper
+			}
+			claim, err := p.Claim(facts)
+			if c.msg != "" {
+				wantError(t, err, cnierr.Exists, c.msg)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			delete(facts, lab.UpperName())
+			observe(facts, claim)
+			p.host = nil // is not asked again
+			s, _, err := p.Settle(facts, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(s.Links, func(l linkspec.Link) bool { return l.Kind == linkspec.Upper })
+			port := s.Links[len(s.Links)-1]
+			if (i >= 0) != c.shortcut || (port.Shortcut != nil) != c.shortcut {
+				t.Fatalf("declares\n%s", s)
+			}
+			if tag, _ := tagOf(port); tag.Shortcut != c.shortcut {
+				t.Errorf("port is\n%s", port)
+			}
+			if c.shortcut && (*s.Links[i].Lower != linkspec.Place{Netns: vmmNetns, Name: tap.Name} || *port.Shortcut != s.Links[i].Name) {
+				t.Errorf("upper device is\n%s", s.Links[i])
+			}
+		})
+	}
+}
+
+// old is a host whose kernel has no upper devices.
+type old struct{ nobody }
+
+func (old) CanShorten() (bool, error) { return false, nil }

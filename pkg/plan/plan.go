@@ -85,8 +85,10 @@ type Needs struct {
 	Unguarded  bool // guests may send what they like: nothing is needed, but somebody should know
 }
 
-// Host is what a plan asks the host's user database.
+// Host is what a plan asks the host: its user database, and its kernel.
 type Host interface {
+	// CanShorten tells whether there can be shortcuts to taps in other namespaces.
+	CanShorten() (bool, error)
 	User(name string) (uint32, error)
 	Group(name string) (uint32, error)
 }

@@ -27,7 +27,9 @@ type Kernel interface {
 	Link(name string) (linkspec.Link, error)
 
 	// LinkIn is Link in the network namespace of that path, "" for the host's. For
-	// a tap that is not on the host Splice is filled in.
+	// a tap that is not on the host Splice and Unqueued are filled in, for a port with a
+	// name of ours (attachment.PortPrefix) Shortcut, as far as it is by the upper device
+	// of that name (attachment.UpperOf).
 	LinkIn(netns, name string) (linkspec.Link, error)
 
 	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
@@ -50,13 +52,14 @@ type Kernel interface {
 	// filters VLANs if it declares that. Every link but a tap has the alias that it
 	// declares from its first moment on: one without it would be nobody's if the
 	// process ended there. The other end of a veth, down as well, is made at its
-	// Peer's place. It is deleted with that end, and with its namespace.
+	// Peer's place. It is deleted with that end, and with its namespace. An upper
+	// device is of the host, over the tap that is its Lower, deaf, and deleted with that.
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
 	// in which no frame passes before the port is as declared: names, IPv6,
 	// attributes and bridge first, then port flags, VLANs and stations, then limits,
-	// in place of those that the port had, then addresses, then splice, then up. An
+	// in place of those that the port had, then addresses, then splice, queue and shortcut, then up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
 	// is set anew. Down, where declared, comes first of all. A station that

@@ -34,13 +34,6 @@ func held(k Kernel, a attachment.Attachment) (linkspec.Link, error) {
 	return find(k, "", []string{a.PortName()}, func(l linkspec.Link) bool { return ownsPort(a, l) })
 }
 
-func deletePort(k Kernel, l linkspec.Link) error {
-	if err := k.Delete(l); err != nil {
-		return fmt.Errorf("delete port %s: %w", l.Name, err)
-	}
-	return nil
-}
-
 // RemoveIn deletes the attachment's own tap, wherever it is: on the host, or else
 // in the network namespace of that path, "" for none. That there is no tap, or no
 // such namespace, is no error. Somebody else's tap stays.
@@ -65,17 +58,18 @@ func RemoveIn(k Kernel, netns string, a attachment.Attachment, names ...string) 
 	return nil
 }
 
-// RemovePort deletes the port that the bridge plugin made for the attachment.
+// RemovePort deletes the port that the bridge plugin made for the attachment, and
+// its upper device.
 // That there is none is no error.
 func RemovePort(k Kernel, a attachment.Attachment) error {
 	l, err := held(k, a)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !ownsPort(a, l) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look up port: %w", err)
 	}
-	return deletePort(k, l)
+	if err == nil && ownsPort(a, l) {
+		return deletePort(k, a, l)
+	}
+	return deletePort(k, a)
 }
 
 // taken is the error about a name that somebody else has.

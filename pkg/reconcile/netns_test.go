@@ -35,7 +35,14 @@ func awayStates(a attachment.Attachment) []linkspec.State {
 	inner := linkspec.Link{Role: linkspec.Adopted, Kind: linkspec.Veth, Name: a.InnerName(), Netns: vmm, MTU: new(1400), Up: new(true)}
 	end := inner
 	end.Kind, end.Name, end.Splice = linkspec.Tap, a.TapName(), new(a.InnerName())
-	all.Links = append(all.Links, inner, end)
+	end.Unqueued = new(true)
+	upper := linkspec.Link{
+		Role: linkspec.Owned, Kind: linkspec.Upper, Name: a.UpperName(), Lower: &linkspec.Place{Netns: vmm, Name: a.TapName()},
+		Alias: new(attachment.Tag{Attachment: a}.String()), Deaf: new(true), IPv6: new(false), Up: new(true),
+	}
+	port := all.Links[1]
+	port.Shortcut = &upper.Name
+	all.Links = append(all.Links[:1], inner, end, upper, port)
 	return []linkspec.State{tap, claim, all}
 }
 
@@ -48,7 +55,7 @@ func newAway() *fake.Kernel {
 func TestApplyAway(t *testing.T) {
 	k := newAway()
 	states := awayStates(vm1)
-	apply(t, k, states...)
+	apply(t, k, states[:2]...)
 	receipt, err := reconcile.Apply(t.Context(), k, states[2])
 	if err != nil {
 		t.Fatal(err)
@@ -148,6 +155,9 @@ func TestRemoveAway(t *testing.T) {
 			if exists(k, vm1.PortName()) != c.port {
 				t.Errorf("port stays: %v, want %v", !c.port, c.port)
 			}
+			if exists(k, vm1.UpperName()) {
+				t.Error("upper device stays")
+			}
 			if _, err := k.LinkIn(vmm, vm1.TapName()); (err == nil) != c.inside {
 				t.Errorf("tap stays: %v, want %v", !c.inside, c.inside)
 			}
@@ -170,10 +180,10 @@ func TestSweepAway(t *testing.T) {
 			t.Errorf("stale taps: %v, error %v", taps, err)
 		}
 		stale, err := reconcile.StalePorts(k, "lab", []attachment.Attachment{vm2})
-		if err != nil || len(stale) != 1 || stale[0].Link.Name != vm1.PortName() || !stale[0].Own || !stale[0].Known || stale[0].Attachment != vm1 {
+		if err != nil || len(stale) != 2 || !stale[1].Device || stale[1].Link.Name != vm1.UpperName() || stale[0].Link.Name != vm1.PortName() || !stale[0].Own || !stale[0].Known || stale[0].Attachment != vm1 {
 			t.Fatalf("stale ports: %+v, error %v", stale, err)
 		}
-		if err := reconcile.DeleteStale(k, stale); err != nil || exists(k, vm1.PortName()) {
+		if err := reconcile.DeleteStale(k, stale); err != nil || exists(k, vm1.PortName()) || exists(k, vm1.UpperName()) || !exists(k, vm2.UpperName()) {
 			t.Errorf("port is still there, error %v", err)
 		}
 	}

@@ -103,13 +103,13 @@ func disconnect(k Kernel, l linkspec.Link, limited bool) error {
 func Forget(k Kernel, a attachment.Attachment) error {
 	l, err := held(k, a)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return deletePort(k, a)
 	}
 	if err != nil {
 		return fmt.Errorf("look up port: %w", err)
 	}
 	if ownsPort(a, l) {
-		return deletePort(k, l)
+		return deletePort(k, a, l)
 	}
 	change := linkspec.Link{NoAltNames: []string{a.PortHandle()}}
 	if !owns(a, l) { // a tap of ours takes its guard with it
@@ -182,7 +182,7 @@ type Stale struct {
 	Known      bool
 	// Own is true for a tap or port that this software made.
 	Own bool
-	// Device is true for an ifb device that limits a guest.
+	// Device is true for an ifb device that limits a guest, and for an upper device.
 	Device bool
 }
 
@@ -196,8 +196,8 @@ func StaleTaps(k Kernel, network string, valid []attachment.Attachment) ([]Stale
 }
 
 // StalePorts returns the ports that the bridge plugin holds for other
-// attachments of the network than the valid ones, and the ifb devices that it made
-// for them.
+// attachments of the network than the valid ones, and the ifb and upper devices
+// that it made for them.
 func StalePorts(k Kernel, network string, valid []attachment.Attachment) ([]Stale, error) {
 	return sweep(k, network, valid, func(s Stale) bool {
 		return s.Device || attachment.HasPortHandle(s.Link.AltNames) || s.Own && s.Link.Kind == linkspec.Veth
@@ -235,7 +235,7 @@ func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stal
 // claim tells whether the link is held for an attachment of the network, and
 // for which.
 func claim(l linkspec.Link, network string) (s Stale, ours bool) {
-	if l.Kind == linkspec.IFB {
+	if isDevice(l.Kind) {
 		return claimDevice(l, network)
 	}
 	s.Link = l

@@ -57,10 +57,10 @@ func limited(l linkspec.Link) bool {
 	return !own || l.Shaped
 }
 
-// claimDevice tells whether the link is an ifb device of the network, and whose.
+// claimDevice tells whether the ifb or upper device is one of the network, and whose.
 func claimDevice(l linkspec.Link, network string) (s Stale, ours bool) {
 	tag, ok := tagOf(l)
-	if !ok || l.Kind != linkspec.IFB || !tag.OnNetwork(network) {
+	if !ok || !tag.OnNetwork(network) {
 		return s, false
 	}
 	s = Stale{Link: l, Attachment: tag.Attachment, Known: tag.Exact(), Device: true}

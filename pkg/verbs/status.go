@@ -12,7 +12,7 @@ import (
 
 // status succeeds only if an ADD could work now.
 func (c *call) status(ctx context.Context) error {
-	needs, err := c.Needs(c.StdinData, users{})
+	needs, err := c.Needs(c.StdinData, host{k: c.k})
 	if err != nil {
 		return err
 	}

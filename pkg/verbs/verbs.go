@@ -111,7 +111,7 @@ func (c *call) plan() (plan.Plan, error) {
 	if err != nil {
 		return nil, netnsError{fmt.Errorf("CNI_NETNS: %w", err)}
 	}
-	return c.Plan(c.StdinData, rt, own, users{})
+	return c.Plan(c.StdinData, rt, own, host{k: c.k})
 }
 
 // netnsError is the error that CNI_NETNS leads to no network namespace.
@@ -119,11 +119,12 @@ type netnsError struct{ error }
 
 func (e netnsError) Unwrap() error { return e.error }
 
-// users asks the host's user database.
-type users struct{}
+// host asks the host's user database, and its kernel.
+type host struct{ k *kernel.Kernel }
 
-func (users) User(name string) (uint32, error)  { return kernel.LookupUser(name) }
-func (users) Group(name string) (uint32, error) { return kernel.LookupGroup(name) }
+func (host) User(name string) (uint32, error)  { return kernel.LookupUser(name) }
+func (host) Group(name string) (uint32, error) { return kernel.LookupGroup(name) }
+func (h host) CanShorten() (bool, error)       { return h.k.CanShorten() }
 
 // carry packs an error for the skeleton, which knows only types.Error.
 func carry(err error) error {

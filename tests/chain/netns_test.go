@@ -103,7 +103,7 @@ func TestNetnsAdd(t *testing.T) {
 				t.Errorf("ips are %v", r.IPs)
 			}
 			l := h.link(port)
-			if l == nil || l.Master != "br0" || !l.up() || !l.Info.Port.Hairpin || !l.Info.Port.Isolated || l.MAC != "fe"+nic.mac[2:] || l.Alias != "microvm-cni:lab/vm1/eth0" || l.Group != "default" {
+			if l == nil || l.Master != "br0" || !l.up() || !l.Info.Port.Hairpin || !l.Info.Port.Isolated || l.MAC != "fe"+nic.mac[2:] || l.Alias != "microvm-cni:lab/vm1/eth0 shortcut" || l.Group != "default" {
 				t.Errorf("port is %+v", l)
 			}
 			inside := h.inside()

@@ -33,7 +33,6 @@ const (
 	cniUtils   = "github.com/containernetworking/plugins/pkg/utils"
 	knftables  = "sigs.k8s.io/knftables"
 	unix       = "golang.org/x/sys/unix"
-	ebpf       = "github.com/cilium/ebpf"
 )
 
 // layer is what the files of a package that are no tests may import besides
@@ -69,8 +68,8 @@ var layers = []layer{
 		"pkg/cnierr", "pkg/linkspec", cniIP, cniUtils, iptables, nfnetlink, nftables, nftables + "/expr", nftables + "/userdata", unix,
 	}},
 	{dir: "pkg/shape", imports: []string{"pkg/cnierr", "pkg/linkspec", netlink, netlink + "/nl", unix}},
-	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", ebpf, netlink, netlink + "/nl", unix}},
-	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", ebpf, ebpf + "/asm", netlink, unix}},
+	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
+	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", netlink, unix}},
 	{dir: "pkg/datapath/guard", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", "pkg/linkspec"}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",

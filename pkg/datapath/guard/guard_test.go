@@ -144,7 +144,7 @@ func id(t *testing.T, port int) uint32 {
 // TestForged puts another program in the guard's place.
 func TestForged(t *testing.T) {
 	port := newPort(t)
-	p, err := tcbpf.Load(&ebpf.ProgramSpec{
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "guard", Type: ebpf.SchedCLS, License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})

@@ -15,7 +15,7 @@ import (
 // as if the port had received them, and those to it before any shortcut.
 func TestPortSeesFrames(t *testing.T) {
 	r := newRig(t, true)
-	drop, err := tcbpf.Load(&ebpf.ProgramSpec{
+	drop, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "drop", Type: ebpf.SchedCLS, License: "Apache-2.0",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // TC_ACT_SHOT
 	})

@@ -1,9 +1,11 @@
 package splice
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
@@ -46,27 +48,46 @@ func CreateUpper(name string, tap, hostNetns int) error {
 // nothing is ever queued there; it only costs each frame a lock or two. A queueing
 // discipline that somebody chose stays.
 func Unqueue(tap int) error {
-	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
-	if err != nil || q.Handle != 0 {
+	if off, err := Unqueued(tap); err != nil || off {
 		return err
 	}
-	err = netlink.QdiscAdd(&netlink.GenericQdisc{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
-	})
-	if err != nil {
+	if err := netlink.QdiscAdd(noQueue(tap)); err != nil {
 		return fmt.Errorf("take queueing discipline off link %d: %w", tap, err)
 	}
 	return nil
 }
 
+// Requeue gives the tap the kernel's default again, if Unqueue took it off.
+func Requeue(tap int) error {
+	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	if err != nil || q.Kind != noQueueKind || q.Handle == 0 {
+		return err
+	}
+	if err := netlink.QdiscDel(noQueue(tap)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("give link %d its queueing discipline back: %w", tap, err)
+	}
+	return nil
+}
+
+// Unqueued tells whether the tap is without the kernel's default queueing
+// discipline: it has none, or one that somebody chose.
+func Unqueued(tap int) (bool, error) {
+	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	return q.Handle != 0, err
+}
+
+const noQueueKind = "noqueue"
+
+func noQueue(tap int) netlink.Qdisc {
+	return &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap, Parent: netlink.HANDLE_ROOT}, QdiscType: noQueueKind,
+	}
+}
+
 // InstallShortcut makes the port's frames to the guest take the upper device,
 // which must be up. Both are in the namespace of the calling thread.
 func InstallShortcut(port, upper int) error {
-	specs, err := programs()
-	if err != nil {
-		return err
-	}
-	if err := shortcut(port, upper).install(specs); err != nil {
+	if err := shortcut(port, upper).install(); err != nil {
 		return fmt.Errorf("shorten the way from link %d by link %d: %w", port, upper, err)
 	}
 	return nil
@@ -74,11 +95,7 @@ func InstallShortcut(port, upper int) error {
 
 // ObserveShortcut tells whether the shortcut is in place.
 func ObserveShortcut(port, upper int) (bool, error) {
-	specs, err := programs()
-	if err != nil {
-		return false, err
-	}
-	return shortcut(port, upper).observe(specs)
+	return shortcut(port, upper).observe()
 }
 
 // RemoveShortcut takes the program off the port, whatever its target is. That
@@ -87,5 +104,5 @@ func RemoveShortcut(port int) error { return shortcut(port, 0).Detach() }
 
 func shortcut(port, upper int) half {
 	at := tcbpf.Filter{Link: port, Hook: tcbpf.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut"}
-	return half{Filter: at, program: programProgToGuest, target: upper}
+	return half{Filter: at, program: toGuest, code: tcbpf.Redirect(redirect, int32(upper))}
 }

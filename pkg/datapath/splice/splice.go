@@ -20,10 +20,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-
-	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -33,9 +29,6 @@ const Priority = 40000
 
 // name is what `tc filter show` calls the filters.
 const name = "microvm-cni:splice"
-
-// marker stands in the programs for the index of the target: see splice.c.
-const marker = 0x6d76636e
 
 // State tells which half of a splice is in place: attached, unchanged, and with
 // the right target. The zero value is no splice.
@@ -50,31 +43,38 @@ var Whole = State{ToBridge: true, ToGuest: true}
 // half is one of the two programs in its place.
 type half struct {
 	tcbpf.Filter
-	program string // its name in splice.c
-	target  int
+	program string     // the kernel's name for it
+	code    tcbpf.Code // leads to the target, so its tag tells that, too
 }
+
+// Helpers of the kernel, by their numbers.
+const (
+	redirect     = 23
+	redirectPeer = 155
+)
 
 func halves(tap, inner int) [2]half {
 	at := func(link int) tcbpf.Filter {
 		return tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: Priority, Name: name}
 	}
 	return [2]half{
-		{Filter: at(tap), program: programProgToBridge, target: inner},
-		{Filter: at(inner), program: programProgToGuest, target: tap},
+		// Out of the other end of the pair, as if it had been received there, without a
+		// queue in between.
+		{Filter: at(tap), program: "to_bridge", code: tcbpf.Redirect(redirectPeer, int32(inner))},
+		// To the reader of the tap.
+		{Filter: at(inner), program: toGuest, code: tcbpf.Redirect(redirect, int32(tap))},
 	}
 }
+
+const toGuest = "to_guest"
 
 // Install joins the tap to the inner end of a veth pair, whose other end is in
 // another network namespace. What is in place already stays as it is, and what
 // joins one of them to another device is replaced. After an error a half of the
 // splice may be there: Remove clears it.
 func Install(tap, inner int) error {
-	specs, err := programs()
-	if err != nil {
-		return err
-	}
 	for _, h := range halves(tap, inner) {
-		if err := h.install(specs); err != nil {
+		if err := h.install(); err != nil {
 			return fmt.Errorf("splice link %d to link %d: %w", tap, inner, err)
 		}
 	}
@@ -84,12 +84,9 @@ func Install(tap, inner int) error {
 // Observe tells what there is of the splice.
 func Observe(tap, inner int) (State, error) {
 	var s State
-	specs, err := programs()
-	if err != nil {
-		return s, err
-	}
+	var err error
 	for i, part := range []*bool{&s.ToBridge, &s.ToGuest} {
-		if *part, err = halves(tap, inner)[i].observe(specs); err != nil {
+		if *part, err = halves(tap, inner)[i].observe(); err != nil {
 			return State{}, err
 		}
 	}
@@ -106,48 +103,19 @@ func Remove(tap, inner int) error {
 	return errors.Join(all...)
 }
 
-func (h half) install(specs *ebpf.CollectionSpec) error {
-	if there, err := h.observe(specs); err != nil || there {
+func (h half) install() error {
+	if there, err := h.observe(); err != nil || there {
 		return err
 	}
-	p, err := tcbpf.Load(h.spec(specs))
+	p, err := h.code.Load(h.program)
 	if err != nil {
 		return err
 	}
 	return errors.Join(h.Attach(p), p.Close())
 }
 
-// observe tells whether the program is in place. The target is part of the
-// program, hence of its tag.
-func (h half) observe(specs *ebpf.CollectionSpec) (bool, error) {
+// observe tells whether the program is in place.
+func (h half) observe() (bool, error) {
 	found, err := h.Observe()
-	if err != nil || found == (tcbpf.Program{}) {
-		return false, err
-	}
-	spec := h.spec(specs)
-	return spec.Instructions.HasTag(found.Tag, spec.ByteOrder)
-}
-
-// spec is the program with its target.
-func (h half) spec(specs *ebpf.CollectionSpec) *ebpf.ProgramSpec {
-	spec := specs.Programs[h.program].Copy()
-	for i := range spec.Instructions {
-		if in := &spec.Instructions[i]; in.OpCode == asm.Mov.Op(asm.ImmSource) && in.Constant == marker {
-			in.Constant = int64(h.target)
-		}
-	}
-	return spec
-}
-
-func programs() (*ebpf.CollectionSpec, error) {
-	specs, err := loadProgram()
-	if err != nil {
-		return nil, fmt.Errorf("read programs of the splice: %w", err)
-	}
-	for _, n := range []string{programProgToBridge, programProgToGuest} {
-		if specs.Programs[n] == nil {
-			return nil, cnierr.New(cnierr.Kernel, "this is a bug: please report it", "program %s is missing from the plugin", n)
-		}
-	}
-	return specs, nil
+	return err == nil && h.code.HasTag(found.Tag), err
 }

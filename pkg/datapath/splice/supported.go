@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
-	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // loopback is the interface index of lo in each network namespace.
@@ -32,12 +31,8 @@ func Supported() error {
 
 // tryOut attaches to a device that is not ours, with itself as the target.
 func tryOut() error {
-	specs, err := programs()
-	if err != nil {
-		return err
-	}
 	for _, h := range halves(loopback, loopback) {
-		p, err := tcbpf.Load(h.spec(specs))
+		p, err := h.code.Load(h.program)
 		if err != nil {
 			return err
 		}

@@ -3,25 +3,10 @@ package tcbpf
 import (
 	"errors"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 )
-
-// Load hands a program to the kernel, which keeps it while it is attached: the
-// caller closes it in any case. Spec is not changed.
-func Load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
-	options := ebpf.ProgramOptions{LogDisabled: true}
-	p, err := ebpf.NewProgramWithOptions(spec, options)
-	if errors.Is(err, unix.EPERM) && lockMemory() == nil {
-		p, err = ebpf.NewProgramWithOptions(spec, options)
-	}
-	if err != nil {
-		return nil, refused(err, spec.Name)
-	}
-	return p, nil
-}
 
 // lockMemory takes the limit off the memory that the process may lock. Linux
 // before 5.11 counts the programs of all processes of a user against it, and

@@ -127,6 +127,12 @@ func (o *Object) Load(name, license string, maps map[string]FD) (FD, error) {
 		binary.NativeEndian.PutUint32(code[r.at+4:], uint32(maps[r.name]))
 		binary.NativeEndian.PutUint32(code[r.at+instruction+4:], r.value)
 	}
+	return load(code, name, license)
+}
+
+// load hands code to the kernel. It lifts the limit on locked memory only for a
+// kernel that turns out to count programs against it.
+func load(code []byte, name, license string) (FD, error) {
 	zeroed := append([]byte(license), 0)
 	a := progLoad{
 		kind: unix.BPF_PROG_TYPE_SCHED_CLS, count: uint32(len(code) / instruction), code: unsafe.SliceData(code), license: unsafe.SliceData(zeroed), rest: [6]uint32{},

@@ -42,7 +42,7 @@ func newLink(t *testing.T) int {
 // load returns a program that gives that verdict, and its tag.
 func load(t *testing.T, verdict int32) (*ebpf.Program, tcbpf.Program) {
 	t.Helper()
-	p, err := tcbpf.Load(&ebpf.ProgramSpec{
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "test", Type: ebpf.SchedCLS, License: "Apache-2.0",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()},
 	})
@@ -246,9 +246,6 @@ func TestNoDevice(t *testing.T) {
 }
 
 func TestLoadRefused(t *testing.T) {
-	_, err := tcbpf.Load(&ebpf.ProgramSpec{
-		Name: "bad", Type: ebpf.SchedCLS, License: "Apache-2.0",
-		Instructions: asm.Instructions{asm.BuiltinFunc(9999).Call(), asm.Return()},
-	})
+	_, err := tcbpf.Redirect(9999, 1).Load("bad")
 	refusedAs(t, err, cnierr.Kernel)
 }

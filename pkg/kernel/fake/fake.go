@@ -42,6 +42,7 @@ type link struct {
 	master   *link
 	peer     *link // the other end of a veth pair
 	splice   *link
+	shortcut *link
 	isDraft  bool // goes with the process
 	isMTUSet bool // the bridge does not follow its ports' MTU
 	isMACSet bool // the bridge does not follow its ports' MAC address
@@ -49,7 +50,7 @@ type link struct {
 	routes   []netip.Prefix  // by hand
 	filters  bool            // a bridge: tells VLANs apart
 	vlans    []linkspec.VLAN // of a port, or of the bridge itself, whether it filters or not
-	below    *link           // a VLAN device
+	below    *link           // a VLAN device, or an upper one
 }
 
 // New returns a namespace that holds the loopback device, and the parameters

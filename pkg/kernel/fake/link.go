@@ -93,9 +93,12 @@ func (k *Kernel) remove(n *link) {
 			k.leave(port)
 		}
 	}
-	for _, tap := range k.links {
+	for _, tap := range k.links { // or port
 		if tap.splice == n {
 			tap.splice = nil
+		}
+		if tap.shortcut == n {
+			tap.shortcut = nil
 		}
 	}
 	delete(k.links, n.Index)
@@ -205,12 +208,7 @@ func (n *link) observe() linkspec.Link {
 	if *l.MTU < minIPv6MTU { // the kernel takes IPv6 off the device
 		l.IPv6, l.AcceptRA = new(false), new(false)
 	}
-	if n.Kind == linkspec.Tap && n.Netns != "" {
-		l.Splice = new("")
-		if n.splice != nil {
-			l.Splice = new(n.splice.Name)
-		}
-	}
+	n.observeShortcut(&l)
 	return l
 }
 
@@ -240,11 +238,11 @@ func (k *Kernel) Holder(bridge string, mac net.HardwareAddr) (string, error) {
 	return "", nil
 }
 
-// Create makes a tap, a bridge, an ifb or VLAN device or a veth pair, down.
+// Create makes a tap, a bridge, an ifb, VLAN or upper device or a veth pair, down.
 func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !slices.Contains([]linkspec.Kind{linkspec.Tap, linkspec.Bridge, linkspec.IFB, linkspec.Veth, linkspec.VLANDevice}, l.Kind) {
+	if !slices.Contains([]linkspec.Kind{linkspec.Tap, linkspec.Bridge, linkspec.IFB, linkspec.Veth, linkspec.VLANDevice, linkspec.Upper}, l.Kind) {
 		return nil, fmt.Errorf("create %s: links of kind %q are not made here", l.Name, l.Kind)
 	}
 	reserved := slices.Contains([]string{"", ".", "..", "all", "default"}, l.Name)
@@ -273,7 +271,10 @@ func (k *Kernel) Create(l linkspec.Link) (linkspec.Draft, error) {
 	} else if l.Alias != nil {
 		n.Alias = new(*l.Alias)
 	}
-	if below != nil {
+	switch l.Kind {
+	case linkspec.Upper:
+		n.Deaf = new(true)
+	case linkspec.VLANDevice:
 		n.VLANID, n.MTU, n.MAC = new(*l.VLANID), new(*below.MTU), below.MAC
 	}
 	return &draft{k: k, n: n}, nil

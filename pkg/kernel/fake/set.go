@@ -31,6 +31,9 @@ func (k *Kernel) Set(l, change linkspec.Link) error {
 	if change.Parent != nil || change.VLANID != nil {
 		return fmt.Errorf("link %s: VLAN and device below can only be set when it is made", l.Name)
 	}
+	if change.Deaf != nil {
+		return fmt.Errorf("link %s: what it hears can only be set when it is made", l.Name)
+	}
 	if err := k.set(n, change); err != nil {
 		return fmt.Errorf("link %s: %w", l.Name, err)
 	}
@@ -43,7 +46,7 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 	}
 	steps := []func(*link, linkspec.Link) error{
 		k.setAltNames, k.setAttributes, k.setMaster, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried, k.setStations,
-		k.setShaping, k.setAddresses, k.setSplice,
+		k.setShaping, k.setAddresses, k.setSplice, k.setShortcut,
 	}
 	for _, step := range steps {
 		if err := step(n, change); err != nil {

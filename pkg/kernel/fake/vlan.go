@@ -31,13 +31,17 @@ func (k *Kernel) CanFilter() error {
 	return nil
 }
 
-// beneath returns the device below a VLAN device, and refuses what a kernel
+// beneath returns the device below a VLAN or upper device, and refuses what a kernel
 // without VLANs does.
 func (k *Kernel) beneath(l linkspec.Link) (*link, error) {
 	if l.Kind == linkspec.Bridge && l.VLANFiltering != nil {
 		return nil, k.CanFilter()
 	}
-	if l.Kind != linkspec.VLANDevice {
+	switch l.Kind {
+	case linkspec.VLANDevice:
+	case linkspec.Upper:
+		return k.under(l)
+	default:
 		return nil, nil
 	}
 	if l.Parent == nil || l.VLANID == nil {
@@ -48,7 +52,7 @@ func (k *Kernel) beneath(l linkspec.Link) (*link, error) {
 		return nil, err
 	}
 	for _, n := range k.links {
-		if n.below == below && *n.VLANID == *l.VLANID {
+		if n.below == below && n.VLANID != nil && *n.VLANID == *l.VLANID {
 			return nil, fmt.Errorf("%s has VLAN %d of %s: %w", n.Name, *l.VLANID, below.Name, fs.ErrExist)
 		}
 	}
@@ -67,7 +71,7 @@ func (n *link) observeVLANs(l *linkspec.Link) {
 	if bridge != nil && bridge.filters {
 		l.VLANs = slices.Clone(n.vlans)
 	}
-	if n.below == nil {
+	if n.Kind != linkspec.VLANDevice {
 		return
 	}
 	l.Parent, l.VLANID, l.Carried = new(n.below.Name), dup(l.VLANID), new(false)

@@ -30,6 +30,10 @@ var awaySuite = []struct {
 	{"Delete takes both ends of a veth, and links of several namespaces", testDeleteAway},
 	{"Set splices a tap, again too, and undoes that", testSplice},
 	{"Set splices no tap of the host", testSpliceOnHost},
+	{"Create makes an upper device over a tap, deaf, which goes with the tap", testCreateUpper},
+	{"Create refuses an upper device whose name is taken, or over nothing", testUpperRefused},
+	{"Set makes frames take an upper device, again too, and undoes that", testShortcut},
+	{"Set takes the queue off a tap, again too, and gives it back", testUnqueued},
 }
 
 // RunNetns tests the kernels that newKernel returns, as Run does, each with the path

@@ -157,24 +157,34 @@ func gsoFrame(n int) []byte {
 
 // newTap makes a tap in the thread's namespace, up, as a VMM opens it.
 func newTap(name string) (int, netlink.Link, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return -1, nil, fmt.Errorf("open /dev/net/tun: %w", err)
-	}
-	request, err := unix.NewIfreq(name)
+	fd, err := openTap(name)
 	if err != nil {
 		return -1, nil, err
-	}
-	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
-		return -1, nil, fmt.Errorf("make tap %s: %w", name, err)
-	}
-	if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
-		return -1, nil, fmt.Errorf("set offloads of tap %s: %w", name, err)
 	}
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return -1, nil, err
 	}
 	return fd, link, netlink.LinkSetUp(link)
+}
+
+// openTap opens a tap of the thread's namespace as a VMM does, and makes it if it is
+// not there.
+func openTap(name string) (int, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return -1, err
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		return -1, fmt.Errorf("open tap %s: %w", name, err)
+	}
+	if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
+		return -1, fmt.Errorf("set offloads of tap %s: %w", name, err)
+	}
+	return fd, nil
 }

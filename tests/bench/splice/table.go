@@ -22,6 +22,8 @@ type options struct {
 	only   string
 	cpu    int
 	wall   bool
+
+	plugins string // folder; "" for the ways of ways
 }
 
 func parse() (options, error) {
@@ -33,6 +35,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.only, "only", "", "only ways whose name contains this, and the baseline")
 	flag.IntVar(&o.cpu, "cpu", 0, "the CPU to run on")
 	flag.BoolVar(&o.wall, "wall", false, "count time as on the wall, not the thread's CPU time: for ways that keep another CPU busy, on an idle machine")
+	flag.StringVar(&o.plugins, "plugins", "", "measure what the plugins in this folder make, in place of all else")
 	flag.Parse()
 	o.sizes = strings.Split(*sizes, ",")
 	for _, s := range o.sizes {
@@ -67,7 +70,11 @@ func measure(o options, out io.Writer) ([]*row, error) {
 		return nil, err
 	}
 	var rows []*row
-	for i, w := range ways {
+	all := ways
+	if o.plugins != "" {
+		all = pluginWays(o.plugins)
+	}
+	for i, w := range all {
 		if i > 0 && (w.wide && !o.all || !strings.Contains(w.name, o.only)) {
 			continue
 		}
