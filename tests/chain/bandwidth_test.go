@@ -209,7 +209,7 @@ func TestBandwidthForeignTap(t *testing.T) {
 						t.Error(err)
 					}
 				case "DEL without devices":
-					h.sh("for d in $(ls /sys/class/net | grep ^mv[io]-); do ip link del $d; done")
+					h.sh("for d in $(ls /sys/class/net | grep ^mv[du]-); do ip link del $d; done")
 					n.remove(v)
 				default:
 					n.remove(v)

@@ -24,6 +24,8 @@ func TestSequence(t *testing.T) {
 	for _, c := range []struct{ version, placement, theirs string }{
 		{"0.4.0", "host", "expected to find 1 IP"},
 		{"1.0.0", "host", "expected to find 1 IP"},
+		{"0.4.0", "netns", ""},
+		{"1.0.0", "netns", ""},
 	} {
 		t.Run(c.version+" "+c.placement, func(t *testing.T) {
 			h := sandbox.NewHost(t, sandbox.Parallel)
