@@ -20,6 +20,9 @@ type Guards interface {
 	Detach(port int) error
 	// Observe returns what guards the port; the zero value for nothing that works.
 	Observe(port int) (linkspec.Guard, error)
+	// Drops returns how many frames the guard stopped, by reason; none where
+	// nothing guards the port.
+	Drops(port int) (map[string]uint64, error)
 	// Supported tells why this host cannot have guards.
 	Supported() error
 }
@@ -35,6 +38,20 @@ func (k *Kernel) GuardSupported() error {
 		return errors.ErrUnsupported
 	}
 	return k.guards.Supported()
+}
+
+// GuardDrops returns how many frames of the guest behind the port its guard
+// stopped, by reason.
+func (k *Kernel) GuardDrops(port string) (map[string]uint64, error) {
+	if k.guards == nil {
+		return nil, nil
+	}
+	reply, err := k.conn.get(getLink(port))
+	if err != nil {
+		return nil, wrap("look up "+port, err)
+	}
+	drops, err := k.guards.Drops(decodeLink(reply).link.Index)
+	return drops, wrap("count what was dropped", err)
 }
 
 func (k *Kernel) setGuard(l, change linkspec.Link) error {

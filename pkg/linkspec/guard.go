@@ -69,6 +69,10 @@ type Guard struct {
 	Metadata bool // may reach the cloud's metadata service
 	VRRP     bool // may send VRRP
 
+	// Bypass names what frames meet before the guard, and may get past it by. It is
+	// never declared.
+	Bypass string
+
 	// StormLimit is how many frames to groups (broadcast and multicast) may pass
 	// a second, and at once after a pause; 0 for no limit.
 	StormLimit int
@@ -80,7 +84,7 @@ type Guard struct {
 func (g Guard) Canonical() Guard {
 	c := g
 	c.MACs = canonicalMACs(g.MACs)
-	c.HostMACs, c.Router, c.Via, c.Subnets = nil, 0, "", nil
+	c.HostMACs, c.Router, c.Via, c.Subnets, c.Bypass = nil, 0, "", nil, ""
 	if c.HostAccess == "" {
 		c.HostAccess = HostAll
 	}
@@ -158,6 +162,9 @@ func (g Guard) Texts() []string {
 	}
 	if g.StormLimit > 0 {
 		all = append(all, "storm limit "+strconv.Itoa(g.StormLimit))
+	}
+	if g.Bypass != "" {
+		all = append(all, "after a filter "+g.Bypass)
 	}
 	return all
 }

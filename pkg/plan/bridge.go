@@ -343,7 +343,7 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	}
 	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	needs.VLANs = conf.VLAN != 0 || conf.Trunk != nil
-	needs.Guard = !conf.Guard.Off
+	needs.Guard, needs.Unguarded = !conf.Guard.Off, conf.Guard.Off
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

@@ -13,6 +13,7 @@ import (
 // the rules, and behind them the port's flags, which hold where the rules are gone.
 func (p *bridgePlan) guard(f Facts, port *linkspec.Link, mac net.HardwareAddr, ips []*types100.IPConfig) error {
 	if p.conf.Guard.Off {
+		port.Guard = &linkspec.Guard{} // the flags are nobody's business then
 		return nil
 	}
 	g, err := p.rules(f, mac, ips)

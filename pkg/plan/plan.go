@@ -82,6 +82,7 @@ type Needs struct {
 	// Masquerade is by what to masquerade; "" for not at all.
 	Masquerade linkspec.NATBackend
 	Guard      bool // to hold guests to themselves
+	Unguarded  bool // guests may send what they like: nothing is needed, but somebody should know
 }
 
 // Host is what a plan asks the host's user database.

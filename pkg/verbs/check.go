@@ -35,6 +35,7 @@ func (c *call) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.noteGuards(promise)
 	var errs []error
 	if len(diffs) > 0 {
 		errs = append(errs, reconcile.Mismatch(diffs))

@@ -147,6 +147,7 @@ func (c *call) sweepPorts(ctx context.Context, r plan.Removal, valid []attachmen
 }
 
 func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) error {
+	c.noteDrops(s.Link.Name)
 	if err := reconcile.DisconnectStale(c.k, s); err != nil {
 		return err
 	}

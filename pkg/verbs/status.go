@@ -46,6 +46,9 @@ func (c *call) status(ctx context.Context) error {
 			return unavailable(err)
 		}
 	}
+	if needs.Unguarded {
+		c.note(`ports get no guard ("mode": "off"): guests may send what they like`)
+	}
 	if d := c.delegate(needs.Delegate); d != nil {
 		return d.status(ctx)
 	}

@@ -33,7 +33,7 @@ func (h *host) traffic(name string) string {
 // A guest gets its rate in both directions, and others on the bridge get all.
 func TestBandwidthRates(t *testing.T) {
 	h := newHost(t)
-	n := h.network("lab", newest, tap, plain.with(conf{"capabilities": conf{"bandwidth": true}}))
+	n := h.network("lab", newest, tap, plain.with(unguarded).with(conf{"capabilities": conf{"bandwidth": true}}))
 	one, two := h.vm("vm1"), h.vm("vm2")
 	one.capabilities = map[string]any{"bandwidth": map[string]any(limit10)}
 	limited, free := h.plug(one.tapOf(n.add(one))), h.plug(two.tapOf(n.add(two)))
@@ -77,7 +77,7 @@ func TestBandwidthBurstAndSubnets(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)
-			n := h.network("lab", newest, tap, plain.with(slow).with(test.more))
+			n := h.network("lab", newest, tap, plain.with(unguarded).with(slow).with(test.more))
 			v := h.vm("vm1")
 			guest := h.plug(v.tapOf(n.add(v)))
 			peer, pull := h.peer()
@@ -107,7 +107,7 @@ func TestBandwidthBurstAndSubnets(t *testing.T) {
 // A whole burst passes after a pause, and no less.
 func TestBandwidthBurst(t *testing.T) {
 	h := newHost(t)
-	n := h.network("lab", newest, tap, plain.with(conf{"ingressRate": 20_000, "ingressBurst": 400_000, "egressRate": 20_000, "egressBurst": 80_000}))
+	n := h.network("lab", newest, tap, plain.with(unguarded).with(conf{"ingressRate": 20_000, "ingressBurst": 400_000, "egressRate": 20_000, "egressBurst": 80_000}))
 	v := h.vm("vm1")
 	guest := h.plug(v.tapOf(n.add(v)))
 	peer, pull := h.peer()
@@ -147,7 +147,7 @@ func TestBandwidthIsChecked(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)
-			n := h.network("lab", newest, tap, plain.with(test.limits))
+			n := h.network("lab", newest, tap, plain.with(unguarded).with(test.limits))
 			v := h.vm("vm1")
 			name := v.tapOf(n.add(v))
 			n.holds(v)
@@ -164,7 +164,7 @@ func TestBandwidthIsChecked(t *testing.T) {
 // Limits outlive what a VMM and an administrator do to the tap.
 func TestBandwidthSurvives(t *testing.T) {
 	h := newHost(t)
-	n := h.network("lab", newest, tap, plain.with(limit10))
+	n := h.network("lab", newest, tap, plain.with(unguarded).with(limit10))
 	v := h.vm("vm1")
 	name := v.tapOf(n.add(v))
 	before := h.traffic(name)
@@ -189,7 +189,7 @@ func TestBandwidthForeignTap(t *testing.T) {
 			h.sh("ip link set tap0 mtu 1450; " + test.before)
 			n := h.foreign("tap0")
 			h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
-			n.plugins[1] = plain.with(limit10).with(conf{"shapedSubnets": []string{"192.0.2.0/24"}})
+			n.plugins[1] = plain.with(unguarded).with(limit10).with(conf{"shapedSubnets": []string{"192.0.2.0/24"}})
 			traffic := h.traffic("tap0")
 			for _, undo := range []string{"DEL", "DEL without devices", "GC"} {
 				v := h.vm("vm1")
@@ -228,7 +228,7 @@ func TestBandwidthForeignTap(t *testing.T) {
 // Frames longer than an ifb device's own MTU pass.
 func TestBandwidthOfLongFrames(t *testing.T) {
 	h := newHost(t)
-	n := h.network("lab", newest, tap, plain.with(limitAll).with(conf{"mtu": 9000}))
+	n := h.network("lab", newest, tap, plain.with(unguarded).with(limitAll).with(conf{"mtu": 9000}))
 	v := h.vm("vm1")
 	guest := h.plug(v.tapOf(n.add(v)))
 	peer, pull := h.peer()
@@ -249,9 +249,9 @@ func TestBandwidthOfLongFrames(t *testing.T) {
 // STATUS tells of limits that no ADD would take.
 func TestBandwidthStatus(t *testing.T) {
 	h := newHost(t)
-	n := h.network("lab", newest, tap, plain.with(conf{"egressBurst": 1_000_000}))
+	n := h.network("lab", newest, tap, plain.with(unguarded).with(conf{"egressBurst": 1_000_000}))
 	wantError(t, n.status(), 7, "egressBurst is set, but egressRate is not")
-	n.plugins[1] = plain.with(limitAll)
+	n.plugins[1] = plain.with(unguarded).with(limitAll)
 	if err := n.status(); err != nil {
 		t.Error(err)
 	}
@@ -318,7 +318,7 @@ func TestBandwidthWithoutPort(t *testing.T) {
 		t.Run(undo, func(t *testing.T) {
 			h := newHost(t)
 			n := h.pair(limitAll)
-			other := h.network("side", newest, tap, plain.with(limit10))
+			other := h.network("side", newest, tap, plain.with(unguarded).with(limit10))
 			one, two := h.vm("vm1"), h.vm("vm2")
 			name := one.tapOf(n.add(one))
 			n.add(two)
@@ -352,7 +352,7 @@ func TestBandwidthRollback(t *testing.T) {
 	h.tap("tap0")
 	h.sh("tc qdisc add dev tap0 root handle 1: tbf rate 1mbit burst 9000 limit 9000")
 	before := h.snapshot("ip -d address show; tc qdisc show; tc filter show dev tap0 ingress")
-	n := h.network("lab", newest, plain.with(limit10))
+	n := h.network("lab", newest, plain.with(unguarded).with(limit10))
 	prev := conf{"cniVersion": newest, "interfaces": []conf{{"name": "tap0"}}}
 	a := h.exec(call{plugin: "microvm-bridge", verb: "ADD", vm: h.vm("vm1"), stdin: n.single(0, conf{"prevResult": prev})})
 	a.refused(t, newest, 101, "already has a queueing discipline tbf of somebody else")

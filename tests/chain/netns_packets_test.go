@@ -122,7 +122,7 @@ func TestNetnsPackets(t *testing.T) {
 		for _, isolated := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s isolated %v", maker, isolated), func(t *testing.T) {
 				h := newHost(t)
-				more := conf{"portIsolation": isolated, "ipMasq": true}
+				more := conf{"portIsolation": isolated, "ipMasq": true, "ipam": dual["ipam"]}
 				n, here := h.away(more), h.pair(more)
 				if maker == "tap" {
 					n.plugins[0] = conf{"type": "tap"}
@@ -137,18 +137,20 @@ func TestNetnsPackets(t *testing.T) {
 				if b.asks("10.1.0.3", "10.1.0.1") == nil {
 					t.Error("the gateway does not answer the guest on the host")
 				}
-				for _, packet := range []struct {
-					ethertype uint16
-					payload   []byte
-				}{{0x0800, udp("10.1.0.2", "10.1.0.3")}, {0x86dd, empty6("fd00:1::2", "fd00:1::3")}} {
-					for _, way := range []struct{ from, to *vmmSide }{{a, b}, {b, a}} {
-						f := frame(way.to.mac, way.from.mac, packet.ethertype, packet.payload)
+				for _, way := range []struct {
+					from, to *vmmSide
+					own, far string // the last figures of the addresses
+				}{{a, b, "2", "3"}, {b, a, "3", "2"}} {
+					for ethertype, payload := range map[uint16][]byte{
+						0x0800: udp("10.1.0."+way.own, "10.1.0."+way.far), 0x86dd: empty6("fd00:1::"+way.own, "fd00:1::"+way.far),
+					} {
+						f := frame(way.to.mac, way.from.mac, ethertype, payload)
 						way.from.send(f)
-						way.from.asks("10.1.0.9", "10.1.0.1") // what was sent before has arrived by then
+						way.from.asks("10.1.0."+way.own, "10.1.0.1") // what was sent before has arrived by then
 						got := way.to.receive(map[bool]time.Duration{true: time.Millisecond, false: 5 * time.Second}[isolated],
 							func(got []byte) bool { return bytes.Equal(got, f) })
 						if (got == nil) != isolated {
-							t.Errorf("%x from %s to %s: arrived %v", packet.ethertype, way.from.mac, way.to.mac, got != nil)
+							t.Errorf("%x from %s to %s: arrived %v", ethertype, way.from.mac, way.to.mac, got != nil)
 						}
 					}
 				}
@@ -174,7 +176,7 @@ func TestNetnsPackets(t *testing.T) {
 func TestNetnsPeers(t *testing.T) {
 	for _, name := range []string{"", "fctap"} {
 		h := newQuietHost(t)
-		n := h.network("lab", newest, awayTap, dual, conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
+		n := h.network("lab", newest, awayTap, dual.with(unguarded), conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
 		v := h.vm("vm1")
 		v.capabilities = web(8080)
 		if name != "" {

@@ -38,6 +38,8 @@ var (
 		"type": "microvm-bridge", "bridge": "br0", "isGateway": true,
 		"ipam": conf{"type": "host-local", "ranges": ranges("10.1.0.0/16")},
 	}
+	// unguarded is for guests that send what is not theirs.
+	unguarded = conf{"guard": conf{"mode": "off"}}
 	// plain is a bridge without addresses.
 	plain = conf{"type": "microvm-bridge", "bridge": "br0"}
 )

@@ -107,10 +107,10 @@ func prev(interfaces ...conf) func(conf) string {
 var bridgeRefuses = []refusal{
 	{"misspelled bridge", "", nil, edit(conf{"brigde": "br1"}), 2, []string{"brigde", "br1"}},
 	{"key of the tap plugin", "", nil, edit(conf{"owner": 1}), 2, []string{"owner"}},
-	{"key of a later version", "", nil, edit(conf{"macspoofchk": true}), 2, []string{"macspoofchk", "true"}},
+	{"key of a later version", "", nil, edit(conf{"disableContainerInterface": true}), 2, []string{"disableContainerInterface", "true"}},
 	{"masquerading without addresses", "", nil, edit(conf{"ipMasq": true, "isGateway": nil, "ipam": nil}), 7, []string{"ipMasq"}},
 	{"unknown backend", "", nil, edit(conf{"ipMasq": true, "ipMasqBackend": "pf"}), 7, []string{"ipMasqBackend", "pf"}},
-	{"guard", "", nil, edit(conf{"guard": conf{"mode": "off"}}), 2, []string{"guard"}},
+	{"guard", "", nil, edit(conf{"guard": conf{"mode": "of"}}), 7, []string{"guard.mode", `"of"`}},
 	{"bridge name too long", "", nil, edit(conf{"bridge": "a234567890123456"}), 7, []string{"bridge"}},
 	{"bridge that is a tap", "", nil, edit(conf{"bridge": "tap1"}), 7, []string{"tap1", "not a bridge"}},
 	{"bridge that is lo", "", nil, edit(conf{"bridge": "lo"}), 7, []string{"lo", "not a bridge"}},

@@ -6,6 +6,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
 // BenchmarkLoad is what the guard adds to an ADD, but for attaching it.
@@ -15,7 +17,7 @@ func BenchmarkLoad(b *testing.B) {
 	before := processorTime(b)
 	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
 	for b.Loop() {
-		l, err := load(s, typical)
+		l, err := load(s, frames.Typical)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -47,11 +49,11 @@ func BenchmarkParse(b *testing.B) {
 // BenchmarkFrame is what the program takes for a frame.
 func BenchmarkFrame(b *testing.B) {
 	for name, frame := range map[string][]byte{
-		"tcp4": out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(1, 2))), "tcp6": out(tIPv6, ip6(guest6, gateway6, pTCP, tcp(1, 2))),
-		"arp": ownARP, "spoofed": out(tIPv4, ip4(neighbour4, gateway4, pTCP, tcp(1, 2))),
+		"tcp4": frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, frames.TCP(1, 2))), "tcp6": frames.Out(frames.TypeIPv6, frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoTCP, frames.TCP(1, 2))),
+		"arp": frames.OwnARP, "spoofed": frames.Out(frames.TypeIPv4, frames.IP4(frames.Neighbour4, frames.Gateway4, frames.ProtoTCP, frames.TCP(1, 2))),
 	} {
 		b.Run(name, func(b *testing.B) {
-			m := newMachine(b, spec(b), typical)
+			m := newMachine(b, spec(b), frames.Typical)
 			for b.Loop() {
 				_, err := m.l.Run(&ebpf.RunOptions{Data: frame, Repeat: 10000})
 				if err != nil {

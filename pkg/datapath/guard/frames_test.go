@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
 func spec(t testing.TB) *ebpf.CollectionSpec {
@@ -15,30 +17,30 @@ func spec(t testing.TB) *ebpf.CollectionSpec {
 	return s
 }
 
-func TestAttacks(t *testing.T) { try(t, attacks) }
+func TestAttacks(t *testing.T) { try(t, frames.Attacks) }
 
-func TestLegitimate(t *testing.T) { try(t, legitimate) }
+func TestLegitimate(t *testing.T) { try(t, frames.Legitimate) }
 
 // try runs each frame twice: as it is, and as a GSO frame.
-func try(t *testing.T, attempts []attempt) {
+func try(t *testing.T, attempts []frames.Attempt) {
 	seen := map[string]bool{}
 	for _, a := range attempts {
-		if seen[a.name] {
-			t.Errorf("two are called %q", a.name)
+		if seen[a.Name] {
+			t.Errorf("two are called %q", a.Name)
 		}
-		seen[a.name] = true
-		t.Run(a.name, func(t *testing.T) {
-			m := newMachine(t, spec(t), a.rules)
+		seen[a.Name] = true
+		t.Run(a.Name, func(t *testing.T) {
+			m := newMachine(t, spec(t), a.Rules)
 			for _, gso := range []uint32{0, 500} {
 				m.ctx.gsoSize, m.ctx.gsoSegs = gso, gso/250
 				if wireOnly(a) {
 					continue
 				}
-				if _, why := m.judge(t, a.frame); why.String() != a.by {
-					t.Errorf("%v, not %s (gso_size %d)", why, a.by, gso)
+				if _, why := m.judge(t, a.Frame); why.String() != a.By {
+					t.Errorf("%v, not %s (gso_size %d)", why, a.By, gso)
 				}
 			}
-			if allowed := allows(a.rules, a.frame); allowed != (a.by == "passed") {
+			if allowed := allows(a.Rules, a.Frame); allowed != (a.By == "passed") {
 				t.Errorf("the oracle says %v", allowed)
 			}
 		})
@@ -47,4 +49,4 @@ func try(t *testing.T, attempts []attempt) {
 
 // wireOnly tells whether the kernel refuses to run a program on a frame, for its
 // IP header is not there in full. TestWire sends those.
-func wireOnly(a attempt) bool { return a.by == "truncated-ip4" || a.by == "truncated-ip6" }
+func wireOnly(a frames.Attempt) bool { return a.By == "truncated-ip4" || a.By == "truncated-ip6" }

@@ -9,9 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
-var frames = flag.Int("frames", 500_000, "how many mutated frames TestMutated judges")
+var budget = flag.Int("frames", 500_000, "how many mutated frames TestMutated judges")
 
 // TestMutated holds the program to the oracle, both ways, on mutations of all
 // attacks and all legitimate frames.
@@ -26,15 +28,15 @@ func TestMutated(t *testing.T) {
 		workers.Go(func() { fuzz(t, seeds, rand.New(rand.NewPCG(seed, uint64(w))), &next, &passing) })
 	}
 	workers.Wait()
-	t.Logf("%d frames, %d of which may pass, in %v", *frames, passing.Load(), time.Since(start).Round(time.Second))
-	if n := passing.Load(); n < int64(*frames)/50 {
+	t.Logf("%d frames, %d of which may pass, in %v", *budget, passing.Load(), time.Since(start).Round(time.Second))
+	if n := passing.Load(); n < int64(*budget)/50 {
 		t.Errorf("only %d frames pass: the mutations are too wild to tell anything", n)
 	}
 }
 
 // variants are the rules under which each frame is judged, one after the other.
 func variants() []Rules {
-	return []Rules{typical, l2, isolated, wide, legitKnobs[0].rules, legitKnobs[4].rules, legitKnobs[5].rules}
+	return []Rules{frames.Typical, frames.L2, frames.Isolated, frames.Wide, frames.LegitimateKnobs[0].Rules, frames.LegitimateKnobs[4].Rules, frames.LegitimateKnobs[5].Rules}
 }
 
 const batch = 4096 // frames that a worker takes at once
@@ -47,7 +49,7 @@ func fuzz(t *testing.T, seeds [][]byte, r *rand.Rand, next, passing *atomic.Int6
 		oracles = append(oracles, newOracle(v))
 	}
 	buffer := make([]byte, 0, 4096)
-	for next.Add(batch) <= int64(*frames)+batch-1 && !t.Failed() {
+	for next.Add(batch) <= int64(*budget)+batch-1 && !t.Failed() {
 		passed := 0
 		for range batch {
 			frame := mutate(r, append(buffer[:0], seeds[r.IntN(len(seeds))]...), seeds)
@@ -91,8 +93,8 @@ func runnable(frame []byte) bool {
 
 func fuzzSeeds() [][]byte {
 	var all [][]byte
-	for _, a := range slices.Concat(attacks, legitimate, trunk) {
-		all = append(all, a.frame[:min(len(a.frame), 500)])
+	for _, a := range slices.Concat(frames.Attacks, frames.Legitimate, frames.Trunk) {
+		all = append(all, a.Frame[:min(len(a.Frame), 500)])
 	}
 	return all
 }

@@ -57,7 +57,7 @@ func Attach(port int, r Rules) error {
 	}
 	r = r.Canonical()
 	there, state, err := Observe(port)
-	if err != nil || state == InPlace && there.Equal(r) {
+	if err != nil || state == InPlace && unbypassed(there).Equal(r) {
 		return err
 	}
 	spec, err := parsed()
@@ -71,7 +71,14 @@ func Attach(port int, r Rules) error {
 	return errors.Join(filter(port).Attach(l.Program), l.Close())
 }
 
-// Observe returns the rules of the port's guard if it is in place.
+// unbypassed are the rules, whatever else is at the port.
+func unbypassed(r Rules) Rules {
+	r.Bypass = ""
+	return r
+}
+
+// Observe returns the rules of the port's guard if it is in place, and what
+// frames meet before it.
 func Observe(port int) (Rules, State, error) {
 	p, err := filter(port).Observe()
 	if err != nil || p.ID == 0 {
@@ -98,6 +105,7 @@ func Observe(port int) (Rules, State, error) {
 		return Rules{}, Absent, fmt.Errorf("read rules of the guard of link %d: %w", port, err)
 	}
 	r, err := decode(value)
+	r.Bypass = p.Before
 	return r, InPlace, err
 }
 

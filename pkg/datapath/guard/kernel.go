@@ -1,5 +1,7 @@
 package guard
 
+import "errors"
+
 // Guards is this package as pkg/kernel is handed it.
 type Guards struct{}
 
@@ -16,6 +18,19 @@ func (Guards) Observe(port int) (Rules, error) {
 		r = Rules{}
 	}
 	return r, err
+}
+
+// Drops is Counters, without what passed.
+func (Guards) Drops(port int) (map[string]uint64, error) {
+	_, counts, err := Counters(port)
+	if errors.Is(err, ErrNoGuard) || errors.Is(err, errNoMap) {
+		return nil, nil
+	}
+	drops := map[string]uint64{}
+	for reason, n := range counts {
+		drops[reason.String()] = n
+	}
+	return drops, err
 }
 
 // Supported is Supported.

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/tests/frames"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
 
@@ -66,22 +67,22 @@ func through(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
 	switch why.String() {
 	case "host":
 		m := newMachine(t, mutant, hostRules("none", newRouter(t, "1")))
-		passes, _ := m.judge(t, out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(99, 22))))
+		passes, _ := m.judge(t, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, frames.TCP(99, 22))))
 		return passes
 	case "storm":
-		m := newMachine(t, mutant, with(typical, func(r *Rules) { r.StormLimit = 1 }))
-		first, _ := m.judge(t, ownARP)
-		second, _ := m.judge(t, ownARP)
-		third, _ := m.judge(t, ownARP)
+		m := newMachine(t, mutant, frames.With(frames.Typical, func(r *Rules) { r.StormLimit = 1 }))
+		first, _ := m.judge(t, frames.OwnARP)
+		second, _ := m.judge(t, frames.OwnARP)
+		third, _ := m.judge(t, frames.OwnARP)
 		return first && second && third
 	case "truncated-ip4", "truncated-ip6", "vlan-not-allowed", "vlan-type", "vlan-stacked":
 		return throughWire(t, mutant, why)
 	}
-	for _, a := range attacks {
-		if a.by != why.String() {
+	for _, a := range frames.Attacks {
+		if a.By != why.String() {
 			continue
 		}
-		if passes, _ := newMachine(t, mutant, a.rules).judge(t, a.frame); passes {
+		if passes, _ := newMachine(t, mutant, a.Rules).judge(t, a.Frame); passes {
 			return true
 		}
 	}
@@ -96,15 +97,15 @@ func throughWire(t *testing.T, mutant *ebpf.CollectionSpec, why Reason) bool {
 	parsed = func() (*ebpf.CollectionSpec, error) { return mutant, nil }
 	defer func() { parsed = whole }()
 	p := newTap(t)
-	for _, a := range slices.Concat(attacks, trunk) {
-		if a.by != why.String() {
+	for _, a := range slices.Concat(frames.Attacks, frames.Trunk) {
+		if a.By != why.String() {
 			continue
 		}
-		if err := Attach(p.port, a.rules); err != nil {
+		if err := Attach(p.port, a.Rules); err != nil {
 			t.Fatal(err)
 		}
 		before := p.counts(t)
-		if err := p.send(a.frame, [virtioHeader]byte{}); err != nil && !errors.Is(err, unix.EINVAL) {
+		if err := p.send(a.Frame, [virtioHeader]byte{}); err != nil && !errors.Is(err, unix.EINVAL) {
 			t.Fatal(err)
 		}
 		if p.verdict(t, before) == passed {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/tests/frames"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
 
@@ -56,7 +57,7 @@ func newTap(t testing.TB) tap {
 // send writes a frame with a virtio header. The kernel refuses a GSO frame that
 // is not what its header says, which is as good as dropped.
 func (p tap) send(frame []byte, header [virtioHeader]byte) error {
-	_, err := p.file.Write(cat(header[:], frame))
+	_, err := p.file.Write(frames.Cat(header[:], frame))
 	return err
 }
 
@@ -124,74 +125,53 @@ func TestWire(t *testing.T) {
 		"l2/802.1Q without IPAM": "vlan-not-allowed", "l2/QinQ": "vlan-type",
 	}
 	var rules []string
-	for _, a := range slices.Concat(attacks, legitimate, trunk) {
-		if !slices.Equal(rules, a.rules.Texts()) {
-			rules = a.rules.Texts()
-			if err := Attach(p.port, a.rules); err != nil {
+	for _, a := range slices.Concat(frames.Attacks, frames.Legitimate, frames.Trunk) {
+		if !slices.Equal(rules, a.Rules.Texts()) {
+			rules = a.Rules.Texts()
+			if err := Attach(p.port, a.Rules); err != nil {
 				t.Fatal(err)
 			}
 		}
-		want := a.by
-		if w := onWire[a.name]; w != "" {
+		want := a.By
+		if w := onWire[a.Name]; w != "" {
 			want = w
 		}
 		for _, h := range [][virtioHeader]byte{{}, gso(1, 34, 16), gso(4, 54, 16), gso(5, 34, 6)} {
 			before := p.counts(t)
-			err := p.send(a.frame, h)
+			err := p.send(a.Frame, h)
 			if errors.Is(err, unix.EINVAL) && h[1] != 0 {
 				continue
 			}
 			if err != nil {
-				t.Fatalf("%s: %v", a.name, err)
+				t.Fatalf("%s: %v", a.Name, err)
 			}
 			if got := p.verdict(t, before); got.String() != want {
-				t.Errorf("%s: %v, not %s (GSO type %d)", a.name, got, want, h[1])
+				t.Errorf("%s: %v, not %s (GSO type %d)", a.Name, got, want, h[1])
 			}
 		}
 	}
-}
-
-// trunk is what a guest with VLANs sends, of which the kernel takes the tags off.
-var vlans = with(typical, func(r *Rules) { r.VLANs = []int{7, 4094} })
-
-var trunk = []attempt{
-	{"vlan/7", vlans, out(tVLAN, u16(7, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "passed"},
-	{"vlan/7 with a priority", vlans, out(tVLAN, u16(0xe007, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "passed"},
-	{"vlan/4094", vlans, out(tVLAN, u16(4094, tIPv6), ip6(guest6, gateway6, pTCP, tcp(1, 2))), "passed"},
-	{"vlan/none", vlans, out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(1, 2))), "passed"},
-	{"vlan/8", vlans, out(tVLAN, u16(8, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-not-allowed"},
-	{"vlan/priority tag", vlans, out(tVLAN, u16(0, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-not-allowed"},
-	{"vlan/802.1ad", vlans, out(tQinQ, u16(7, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-type"},
-	{"vlan/QinQ", vlans, out(tVLAN, u16(7, tVLAN, 7, tIPv4), ip4(guest4, gateway4, pTCP, tcp(1, 2))), "vlan-stacked"},
-	{"vlan/spoofed packet", vlans, out(tVLAN, u16(7, tIPv4), ip4(neighbour4, gateway4, pTCP, tcp(1, 2))), "ip4-source"},
-	{"vlan/rogue router", vlans, eth(allNodesMAC, guestMAC, tVLAN, u16(7, tIPv6), ip6(guestLocal, allNodes, pICMPv6, ra)), "icmp6-type"},
 }
 
 // TestLargeGSO sends segments of 60 KB, which lie in pages of their own.
 func TestLargeGSO(t *testing.T) {
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	p := newTap(t)
-	if err := Attach(p.port, typical); err != nil {
+	if err := Attach(p.port, frames.Typical); err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range []attempt{
-		{"own", typical, out(tIPv4, ip4(guest4, gateway4, pTCP, tcp(1, 2), zeros(60000))), "passed"},
-		{"spoofed", typical, out(tIPv4, ip4(neighbour4, gateway4, pTCP, tcp(1, 2), zeros(60000))), "ip4-source"},
-		{"own v6", typical, out(tIPv6, ip6(guest6, gateway6, pTCP, tcp(1, 2), zeros(60000))), "passed"},
-		{"spoofed v6", typical, out(tIPv6, ip6(neighbour6, gateway6, pTCP, tcp(1, 2), zeros(60000))), "ip6-source"},
-	} {
+	for _, a := range frames.LargeGSO {
 		h := gso(1, 34, 16)
-		if a.frame[12] == 0x86 {
+		if a.Frame[12] == 0x86 {
 			h = gso(4, 54, 16)
 		}
 		for _, linear := range []int{0, 14, 54, 1400} {
 			binary.NativeEndian.PutUint16(h[2:], uint16(linear))
 			before := p.counts(t)
-			if err := p.send(a.frame, h); err != nil {
+			if err := p.send(a.Frame, h); err != nil {
 				t.Fatal(err)
 			}
-			if got := p.verdict(t, before); got.String() != a.by {
-				t.Errorf("%s, %d bytes in the first buffer: %v, not %s", a.name, linear, got, a.by)
+			if got := p.verdict(t, before); got.String() != a.By {
+				t.Errorf("%s, %d bytes in the first buffer: %v, not %s", a.Name, linear, got, a.By)
 			}
 		}
 	}
@@ -201,16 +181,16 @@ func TestStorm(t *testing.T) {
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	p := newTap(t)
 	const limit = 20
-	if err := Attach(p.port, with(typical, func(r *Rules) { r.StormLimit = limit })); err != nil {
+	if err := Attach(p.port, frames.With(frames.Typical, func(r *Rules) { r.StormLimit = limit })); err != nil {
 		t.Fatal(err)
 	}
 	const sent = 3 * limit
 	start := time.Now()
 	for range sent {
-		if err := p.send(ownARP, [virtioHeader]byte{}); err != nil {
+		if err := p.send(frames.OwnARP, [virtioHeader]byte{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.send(out(tARP, ownARP[14:]), [virtioHeader]byte{}); err != nil {
+		if err := p.send(frames.Out(frames.TypeARP, frames.OwnARP[14:]), [virtioHeader]byte{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -226,12 +206,12 @@ func TestStorm(t *testing.T) {
 func TestLastDrop(t *testing.T) {
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	p := newTap(t)
-	if err := Attach(p.port, typical); err != nil {
+	if err := Attach(p.port, frames.Typical); err != nil {
 		t.Fatal(err)
 	}
 	for _, frame := range [][]byte{
-		out(tIPv4, ip4(neighbour4, gateway4, pUDP, udp(1, 2, []byte("hello")))),
-		eth(gatewayMAC, neighbourMAC, tIPv4, zeros(1000)),
+		frames.Out(frames.TypeIPv4, frames.IP4(frames.Neighbour4, frames.Gateway4, frames.ProtoUDP, frames.UDP(1, 2, []byte("hello")))),
+		frames.Eth(frames.GatewayMAC, frames.NeighbourMAC, frames.TypeIPv4, frames.Zeros(1000)),
 	} {
 		before := p.counts(t)
 		if err := p.send(frame, [virtioHeader]byte{}); err != nil {

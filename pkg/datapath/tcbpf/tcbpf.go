@@ -52,6 +52,10 @@ type Filter struct {
 type Program struct {
 	ID  uint32 // the kernel's, for `bpftool prog show id`
 	Tag string // hash of its instructions: see asm.Instructions.HasTag
+
+	// Before names what somebody else has at the hook with a lower priority, and
+	// that may accept, drop or redirect frames that the program then never sees.
+	Before string
 }
 
 // handle is that of our filter among those of its priority.
@@ -61,7 +65,7 @@ const handle = 1
 // replaced with no frame in between that sees none or both. A filter of somebody
 // else at that priority is a cnierr.Exists error, and stays.
 func (f Filter) Attach(p *ebpf.Program) error {
-	there, err := f.find()
+	there, _, err := f.find()
 	if err != nil {
 		return err
 	}
@@ -89,20 +93,20 @@ func (f Filter) add(p *ebpf.Program) error {
 // Observe returns the program of the filter. A filter of somebody else at the
 // priority, or one that is not direct-action, is as good as none.
 func (f Filter) Observe() (Program, error) {
-	there, err := f.find()
+	there, before, err := f.find()
 	if errors.Is(err, errTaken) {
 		return Program{}, nil
 	}
 	if err != nil || there == nil || !there.DirectAction {
 		return Program{}, err
 	}
-	return Program{ID: uint32(there.Id), Tag: there.Tag}, nil
+	return Program{ID: uint32(there.Id), Tag: there.Tag, Before: before}, nil
 }
 
 // Detach removes the filter, and clsact from the device when nobody else filters
 // there. That it is not there is no error, nor is a device that is gone.
 func (f Filter) Detach() error {
-	there, err := f.find()
+	there, _, err := f.find()
 	if errors.Is(err, errTaken) {
 		return nil
 	}
@@ -133,26 +137,28 @@ func (f Filter) raw(p *ebpf.Program) *netlink.BpfFilter {
 // errTaken says that the priority belongs to somebody else.
 var errTaken = errors.New("priority is taken")
 
-// find returns our filter, or nil. It returns errTaken if anybody else's filter
-// has the priority.
-func (f Filter) find() (*netlink.BpfFilter, error) {
+// find returns our filter, or nil, and the first one that comes before it. It
+// returns errTaken if anybody else's filter has the priority.
+func (f Filter) find() (ours *netlink.BpfFilter, before string, err error) {
 	all, err := f.list(f.Hook)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var ours *netlink.BpfFilter
 	for _, raw := range all {
 		a := raw.Attrs()
+		if before == "" && a.Priority < f.Priority && (a.Chain == nil || *a.Chain == 0) {
+			before = fmt.Sprintf("%s at preference %d", raw.Type(), a.Priority)
+		}
 		if a.Priority != f.Priority || a.Chain != nil && *a.Chain != 0 {
 			continue
 		}
 		b, ok := raw.(*netlink.BpfFilter)
 		if !ok || b.Name != f.Name || a.Handle != handle || a.Protocol != unix.ETH_P_ALL {
-			return nil, f.taken("a filter " + raw.Type() + " of somebody else")
+			return nil, "", f.taken("a filter " + raw.Type() + " of somebody else")
 		}
 		ours = b
 	}
-	return ours, nil
+	return ours, before, nil
 }
 
 func (f Filter) taken(by string) error {

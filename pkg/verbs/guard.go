@@ -1,0 +1,47 @@
+package verbs
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// note tells a person something: standard output belongs to the protocol.
+func (c *call) note(format string, a ...any) {
+	fmt.Fprintf(os.Stderr, c.Name+": "+format+"\n", a...)
+}
+
+// noteGuards tells what the guards of the declared ports stopped so far, and
+// which ports have none.
+func (c *call) noteGuards(s linkspec.State) {
+	for _, l := range s.Links {
+		switch {
+		case l.Guard == nil:
+		case l.Guard.Off():
+			c.note(`port %s has no guard ("mode": "off"): its guest may send what it likes`, l.Name)
+		default:
+			c.noteDrops(l.Name)
+		}
+	}
+}
+
+// noteDrops tells what the guard of a port stopped. It is only talk: what cannot
+// be counted fails nothing.
+func (c *call) noteDrops(port string) {
+	drops, err := c.k.GuardDrops(port)
+	if err != nil || len(drops) == 0 {
+		return
+	}
+	var sum uint64
+	var words []string
+	for _, reason := range slices.SortedFunc(maps.Keys(drops), func(a, b string) int { return cmp.Or(cmp.Compare(drops[b], drops[a]), cmp.Compare(a, b)) }) {
+		sum += drops[reason]
+		words = append(words, fmt.Sprintf("%s %d", reason, drops[reason]))
+	}
+	c.note("guard of %s dropped %d frames: %s", port, sum, strings.Join(words, ", "))
+}

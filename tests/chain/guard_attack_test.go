@@ -1,0 +1,142 @@
+package chain
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+	"github.com/microvm-cni/microvm-cni/tests/frames"
+)
+
+// situations are configurations that make the rules of the frames.
+var situations = []struct {
+	name      string
+	rules     linkspec.Guard
+	more      conf
+	neighbour station
+}{
+	{"as usual", frames.Typical, nil, neighbourOf},
+	{"without IPAM", frames.L2, conf{"ipam": nil, "isGateway": nil}, neighbourOf},
+	{"isolated", frames.Isolated, conf{"guard": conf{"isolate": true}}, neighbourOf},
+	{"own prefixes", frames.Wide, conf{"guard": conf{"addresses": []string{"10.1.0.0/24", "fd00:1::/64"}}}, neighbourOf},
+	{"another MAC", frames.LegitimateKnobs[0].Rules, conf{"guard": conf{"macs": []string{frames.NeighbourMAC}}}, other},
+	{"VRRP", frames.LegitimateKnobs[4].Rules, conf{"guard": conf{"addresses": []string{"10.1.0.99"}}}, neighbourOf},
+	{"metadata", frames.LegitimateKnobs[5].Rules, conf{"guard": conf{"metadata": false}}, neighbourOf},
+}
+
+var other = station{"neighbour", "02:00:00:00:00:13", "10.1.0.13", "fd00:1::13"}
+
+// inEach runs try for what is of each situation, in both placements.
+func inEach(t *testing.T, attempts []frames.Attempt, try func(a *arena, attempt frames.Attempt)) {
+	tried := 0
+	for placement, tap := range placements {
+		for _, s := range situations {
+			mine := slices.DeleteFunc(slices.Clone(attempts), func(at frames.Attempt) bool {
+				return !slices.Equal(at.Rules.Texts(), s.rules.Texts())
+			})
+			if tried += len(mine); len(mine) == 0 {
+				continue
+			}
+			t.Run(placement+" "+s.name, func(t *testing.T) {
+				a := newArena(t, tap, s.more, s.neighbour)
+				if a.index == 0 {
+					t.Fatal("the port has no guard")
+				}
+				for _, at := range mine {
+					t.Run(at.Name, func(t *testing.T) {
+						a.t, a.h.t, a.guest.t, a.neighbour.t = t, t, t, t
+						try(a, at)
+					})
+				}
+				a.t, a.h.t, a.guest.t, a.neighbour.t = t, t, t, t
+				a.n.holds(a.v)
+			})
+		}
+	}
+	if tried != 2*len(attempts) {
+		t.Errorf("%d of %d attempts were made", tried, 2*len(attempts))
+	}
+}
+
+// stopped fails the test if the frame brings anything about.
+func stopped(a *arena, at frames.Attempt) {
+	a.t.Helper()
+	if harm, _ := a.achieved(frames.Sealed(at.Frame), [vnetHeader]byte{}); len(harm) > 0 {
+		a.t.Errorf("%s", strings.Join(harm, ", "))
+	}
+}
+
+// group are the attacks whose names begin so.
+func group(prefixes ...string) (all []frames.Attempt) {
+	for _, at := range frames.Attacks {
+		if name, _, _ := strings.Cut(at.Name, "/"); slices.Contains(prefixes, name) {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+func TestGuardStopsASpoofedMAC(t *testing.T) { inEach(t, group("mac"), stopped) }
+func TestGuardStopsARP(t *testing.T)         { inEach(t, group("arp"), stopped) }
+func TestGuardStopsIPv4(t *testing.T)        { inEach(t, group("ip4"), stopped) }
+func TestGuardStopsIPv6(t *testing.T)        { inEach(t, group("ip6", "nd"), stopped) }
+func TestGuardStopsDHCP(t *testing.T)        { inEach(t, group("dhcp"), stopped) }
+func TestGuardStopsL2(t *testing.T)          { inEach(t, group("l2"), stopped) }
+func TestGuardStopsReach(t *testing.T)       { inEach(t, group("reach"), stopped) }
+
+// All of them once more, as segments that the kernel is to split: TCP over IPv4
+// and IPv6, and UDP.
+func TestGuardStopsGSO(t *testing.T) {
+	sent := 0
+	inEach(t, frames.Attacks, func(a *arena, at frames.Attempt) {
+		for _, h := range segments {
+			harm, refused := a.achieved(frames.Sealed(at.Frame), h)
+			if !refused {
+				sent++
+			}
+			if len(harm) > 0 {
+				a.t.Errorf("GSO type %d: %s", h[1], strings.Join(harm, ", "))
+			}
+		}
+	})
+	t.Cleanup(func() {
+		if sent < len(frames.Attacks) {
+			t.Errorf("only %d frames could be sent", sent)
+		}
+	})
+}
+
+var segments = [][vnetHeader]byte{segment(1, 34, 16), segment(4, 54, 16), segment(5, 34, 6)}
+
+// segment is struct virtio_net_hdr: the type, where the checksum is to begin, and
+// at which offset from there it goes.
+func segment(kind byte, start, at int) [vnetHeader]byte {
+	h := [vnetHeader]byte{0: 1, 1: kind}
+	binary.NativeEndian.PutUint16(h[2:], uint16(start+20))
+	binary.NativeEndian.PutUint16(h[4:], 100)
+	binary.NativeEndian.PutUint16(h[6:], uint16(start))
+	binary.NativeEndian.PutUint16(h[8:], uint16(at))
+	return h
+}
+
+// TestGuardPasses has all that must pass arrive where it is sent to.
+func TestGuardPasses(t *testing.T) {
+	inEach(t, frames.Legitimate, func(a *arena, at frames.Attempt) {
+		f := frames.Sealed(at.Frame)
+		a.neighbour.pending()
+		a.guest.send(f)
+		if bytes.Equal(f[:6], a.neighbour.mac) {
+			if a.neighbour.receive(10*time.Second, func(got []byte) bool { return bytes.Equal(got, f) }) == nil {
+				a.t.Error("the neighbour does not get it")
+			}
+			return
+		}
+		if !slices.ContainsFunc(a.barrier(), func(got []byte) bool { return bytes.Equal(got, f) }) {
+			a.t.Error("the host does not get it")
+		}
+	})
+}

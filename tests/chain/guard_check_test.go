@@ -1,0 +1,198 @@
+package chain
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/microvm-cni/microvm-cni/tests/frames"
+)
+
+// CHECK names what of the guard, or of what stands behind it, is not as ADD left
+// it, and the next ADD brings it back.
+func TestGuardCheckGoesRed(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change string // a shell script; PORT is the port
+		words  []string
+	}{
+		{"filter deleted", "tc filter del dev PORT ingress pref 10", []string{"guard is off"}},
+		{"clsact deleted", "tc qdisc del dev PORT clsact", []string{"guard is off"}},
+		{"another filter in its place", "tc filter del dev PORT ingress pref 10; tc filter add dev PORT ingress protocol all pref 10 u32 match u32 0 0 flowid 1:1", []string{"guard is off"}},
+		{"filter before it", "tc filter add dev PORT ingress protocol all pref 5 u32 match u32 0 0 flowid 1:1", []string{"guard is", "after a filter u32 at preference 5"}},
+		{"filter before it for one protocol", "tc filter add dev PORT ingress protocol ip pref 9 u32 match u32 0 0 flowid 1:1", []string{"after a filter u32 at preference 9"}},
+		{"learning", "ip link set PORT type bridge_slave learning on", []string{"learning is on"}},
+		{"unknown unicast", "ip link set PORT type bridge_slave flood on", []string{"flood is on"}},
+		{"locked", "ip link set PORT type bridge_slave locked off", []string{"locked is off"}},
+		{"BPDU guard", "ip link set PORT type bridge_slave guard off", []string{"bpdu_guard is off"}},
+		{"root block", "ip link set PORT type bridge_slave root_block off", []string{"root_block is off"}},
+		{"multicast router", "ip link set PORT type bridge_slave mcast_router 1", []string{"mcast_router is on"}},
+		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
+		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is", frames.GuestMAC}},
+		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is", frames.GuestMAC}},
+	} {
+		for placement, tap := range placements {
+			t.Run(placement+" "+test.name, func(t *testing.T) {
+				a := newArena(t, tap, nil, neighbourOf)
+				a.h.mine = append(a.h.mine, "elsewhere", "nowhere")
+				a.n.holds(a.v)
+				a.h.sh(strings.ReplaceAll(test.change, "PORT", a.port))
+				wantError(t, a.n.check(a.v), 102, append(test.words, a.port)...)
+				a.n.remove(a.v)
+				a.h.sh("ip link del elsewhere 2>/dev/null || true")
+				a.n.add(a.v)
+				a.n.holds(a.v)
+			})
+		}
+	}
+}
+
+// What people and services do to a host does not open the port.
+func TestGuardOutlasts(t *testing.T) {
+	spoofed := group("mac")[0]
+	for name, change := range map[string]string{
+		"nft flush ruleset":   "nft flush ruleset",
+		"rename":              "ip link set PORT down; ip link set PORT name renamed; ip link set renamed up",
+		"down and up":         "ip link set PORT down; ip link set PORT up",
+		"out of the bridge":   "ip link set PORT nomaster; ip link set PORT master br0",
+		"iptables flushed":    "iptables -F; ebtables -F 2>/dev/null || true",
+		"forwarding disabled": "sysctl -qw net.ipv4.ip_forward=0 net.ipv4.ip_forward=1",
+	} {
+		for placement, tap := range placements {
+			t.Run(placement+" "+name, func(t *testing.T) {
+				a := newArena(t, tap, nil, neighbourOf)
+				a.h.sh(strings.ReplaceAll(change, "PORT", a.port))
+				if a.h.link(a.port) == nil {
+					a.port = "renamed"
+				}
+				// Out of the bridge the port's flags are lost, and only the guard stands.
+				if !eventually(func() bool { return strings.Contains(a.h.sh("bridge link show dev "+a.port), "state forwarding") }) {
+					t.Fatal("the port does not come back")
+				}
+				a.barrier() // a port without the flags learns the guest's own address
+				for _, attempt := range append(group("arp", "nd", "dhcp"), spoofed) {
+					if attempt.Rules.L2Only || len(attempt.Rules.Addresses) != 2 || attempt.Rules.Isolate || attempt.Rules.Addresses[0].Bits() != 32 {
+						continue
+					}
+					if harm, _ := a.achieved(frames.Sealed(attempt.Frame), [vnetHeader]byte{}); len(harm) > 0 {
+						t.Errorf("%s: %v", attempt.Name, harm)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Without the guard the same frames arrive: the other tests could fail. Some do
+// not, for the bridge itself drops packets whose headers are broken, and keeps
+// what is to itself.
+func TestWithoutGuardAttacksArrive(t *testing.T) {
+	for placement, tap := range placements {
+		for _, name := range []string{"mac", "l2", "arp", "ip4", "ip6", "nd", "dhcp", "reach"} {
+			t.Run(placement+" "+name, func(t *testing.T) {
+				a := newArena(t, tap, unguarded, neighbourOf)
+				if a.index != 0 {
+					t.Fatal("the port has a guard")
+				}
+				attacks := group(name)
+				var idle []string
+				for _, attempt := range attacks {
+					a.neighbour.send(frames.Eth(frames.GatewayMAC, frames.NeighbourMAC, 0x88b5, frames.Zeros(60))) // it is still there
+					a.barrier()
+					if harm, _ := a.achieved(frames.Sealed(attempt.Frame), [vnetHeader]byte{}); len(harm) == 0 {
+						idle = append(idle, attempt.Name)
+					}
+				}
+				t.Logf("%d of %d do something, and not %q", len(attacks)-len(idle), len(attacks), idle)
+				if 2*len(idle) > len(attacks) {
+					t.Errorf("only %d of %d attacks do anything", len(attacks)-len(idle), len(attacks))
+				}
+			})
+		}
+	}
+}
+
+// A guard that is off touches nothing, and every verb that a person might look at
+// says that it is.
+func TestGuardOff(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, unguarded, neighbourOf)
+			if out := a.h.sh("tc qdisc show dev " + a.port); strings.Contains(out, "clsact") {
+				t.Errorf("the port has %s", out)
+			}
+			a.h.sh("ip link add plain type veth peer name plain2; ip link set plain master br0")
+			a.h.mine = append(a.h.mine, "plain", "plain2")
+			flags := func(dev string) map[string]any {
+				var links []struct {
+					Info struct {
+						Port map[string]any `json:"info_slave_data"`
+					} `json:"linkinfo"`
+				}
+				if err := json.Unmarshal([]byte(a.h.sh("ip -j -d link show "+dev)), &links); err != nil || len(links) != 1 {
+					t.Fatal(err)
+				}
+				return links[0].Info.Port
+			}
+			for _, flag := range []string{"learning", "flood", "locked", "guard", "root_block", "multicast_router", "isolated"} {
+				if got, want := flags(a.port)[flag], flags("plain")[flag]; got != want {
+					t.Errorf("%s is %v, and %v at a port of anybody's", flag, got, want)
+				}
+			}
+			a.h.sh("ip link del plain")
+			for verb, more := range map[string]conf{"STATUS": nil, "CHECK": {"prevResult": a.previous()}} {
+				got := a.h.exec(call{plugin: "microvm-bridge", verb: verb, vm: a.v, stdin: a.n.single(1, more)})
+				if got.exit != 0 || got.stdout != "" || !strings.Contains(got.stderr, `"mode": "off"`) {
+					t.Errorf("%s: exit %d, stdout %q, stderr %q", verb, got.exit, got.stdout, got.stderr)
+				}
+			}
+		})
+	}
+}
+
+// previous is what libcni remembers of the guest's ADD.
+func (a *arena) previous() (result map[string]any) {
+	a.t.Helper()
+	var cached struct{ Result map[string]any }
+	err := a.h.do(func() error {
+		b, err := os.ReadFile(filepath.Join(cniDir, "results", a.n.name+"-"+a.v.id+"-"+a.v.ifname))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(b, &cached)
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cached.Result
+}
+
+// CHECK and GC tell what was dropped, in words that bpftool has, too.
+func TestGuardTellsWhatItDropped(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, nil, neighbourOf)
+			check := call{plugin: "microvm-bridge", verb: "CHECK", vm: a.v, stdin: a.n.single(1, conf{"prevResult": a.previous()})}
+			a.h.exec(check).silent(t)
+			for _, attempt := range append(group("mac")[:2], group("arp")[:1]...) {
+				if harm, _ := a.achieved(attempt.Frame, [vnetHeader]byte{}); harm != nil {
+					t.Error(harm)
+				}
+			}
+			said := "microvm-bridge: guard of " + a.port + " dropped 3 frames: source-mac 2, arp-sender-ip 1\n"
+			for _, code := range []int{0, 1} { // green, then red
+				got := a.h.exec(check)
+				if got.exit != code || got.stderr != said {
+					t.Errorf("CHECK: exit %d, stderr %q", got.exit, got.stderr)
+				}
+				a.h.sh("ip link set " + a.port + " type bridge_slave learning on")
+			}
+			gc := a.h.exec(call{plugin: "microvm-bridge", verb: "GC", vm: vm{}, stdin: a.n.single(1, conf{"cni.dev/valid-attachments": []conf{}})})
+			if gc.exit != 0 || gc.stdout != "" || !strings.Contains(gc.stderr, said) {
+				t.Errorf("GC: exit %d, stdout %q, stderr %q", gc.exit, gc.stdout, gc.stderr)
+			}
+		})
+	}
+}
