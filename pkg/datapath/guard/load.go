@@ -79,11 +79,11 @@ func newMap(spec *ebpf.MapSpec, value []byte) (*ebpf.Map, error) {
 		s.Key, s.Value = countersType()
 	}
 	if spec.Name != rodata {
-		m, err := ebpf.NewMap(&s)
+		m, err := tcbpf.NewMap(&s)
 		return m, refused(err, "make BPF map "+spec.Name)
 	}
 	s.Name, s.Contents, s.Key, s.Value = rulesMap, nil, nil, nil
-	m, err := ebpf.NewMap(&s)
+	m, err := tcbpf.NewMap(&s)
 	if err != nil {
 		return nil, refused(err, "make BPF map "+rulesMap)
 	}

@@ -12,20 +12,33 @@ import (
 // Load hands a program to the kernel, which keeps it while it is attached: the
 // caller closes it in any case. Spec is not changed.
 func Load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
-	options := ebpf.ProgramOptions{LogDisabled: true}
-	p, err := ebpf.NewProgramWithOptions(spec, options)
-	if errors.Is(err, unix.EPERM) && lockMemory() == nil {
-		p, err = ebpf.NewProgramWithOptions(spec, options)
-	}
+	p, err := locked(func() (*ebpf.Program, error) {
+		return ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{LogDisabled: true})
+	})
 	if err != nil {
 		return nil, refused(err, spec.Name)
 	}
 	return p, nil
 }
 
+// NewMap makes a map, which the kernel keeps while a program refers to it: the
+// caller closes it in any case. Errors are those of ebpf.NewMap.
+func NewMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	return locked(func() (*ebpf.Map, error) { return ebpf.NewMap(spec) })
+}
+
+// locked makes something that the kernel may count as locked memory.
+func locked[T any](make func() (T, error)) (T, error) {
+	made, err := make()
+	if errors.Is(err, unix.EPERM) && lockMemory() == nil {
+		return make()
+	}
+	return made, err
+}
+
 // lockMemory takes the limit off the memory that the process may lock. Linux
-// before 5.11 counts the programs of all processes of a user against it, and
-// then a few guests fill its default.
+// before 5.11 counts the programs and maps of all processes of a user against it,
+// and then a few guests fill its default.
 func lockMemory() error {
 	return unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
 }
