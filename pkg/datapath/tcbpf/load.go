@@ -12,9 +12,8 @@ import (
 // Load hands a program to the kernel, which keeps it while it is attached: the
 // caller closes it in any case. Spec is not changed.
 func Load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
-	p, err := locked(func() (*ebpf.Program, error) {
-		return ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{LogDisabled: true})
-	})
+	unlimited()
+	p, err := ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{LogDisabled: true})
 	if err != nil {
 		return nil, refused(err, spec.Name)
 	}
@@ -24,23 +23,17 @@ func Load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 // NewMap makes a map, which the kernel keeps while a program refers to it: the
 // caller closes it in any case. Errors are those of ebpf.NewMap.
 func NewMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
-	return locked(func() (*ebpf.Map, error) { return ebpf.NewMap(spec) })
+	unlimited()
+	return ebpf.NewMap(spec)
 }
 
-// locked makes something that the kernel may count as locked memory.
-func locked[T any](make func() (T, error)) (T, error) {
-	made, err := make()
-	if errors.Is(err, unix.EPERM) && lockMemory() == nil {
-		return make()
-	}
-	return made, err
-}
-
-// lockMemory takes the limit off the memory that the process may lock. Linux
+// unlimited takes the limit off the memory that the process may lock. Linux
 // before 5.11 counts the programs and maps of all processes of a user against it,
-// and then a few guests fill its default.
-func lockMemory() error {
-	return unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
+// and then a few guests fill its default. That comes before anything else: the
+// library tries once what the kernel knows, with maps of its own. A process that
+// may not do it finds out when the limit is reached.
+func unlimited() {
+	_ = unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
 }
 
 func refused(err error, name string) error {
