@@ -21,10 +21,12 @@ PKG ?= ./...
 RUN ?=
 
 # What `make test-kernels` boots, the packages that it runs there (folders, or
-# patterns such as pkg/kernel/...), and tests that it leaves out.
+# patterns such as pkg/kernel/...), tests that it leaves out, and how long a
+# package may take (20m; on a busy machine TIMEOUT=60m).
 KERNELS ?= 5.10 6.1 6.12
-SUITES  ?= tests/kernels/probe tests/netns tests/chain
+SUITES  ?= tests/kernels/probe tests/netns pkg/datapath/... pkg/shape tests/vlan tests/chain
 SKIP    ?=
+TIMEOUT ?=
 
 MODULE   := github.com/microvm-cni/microvm-cni
 LDFLAGS  := -s -w -X $(MODULE)/pkg/verbs.Version=$(VERSION)
@@ -87,7 +89,7 @@ test-kernels: needs-go ## run tests on Debian's kernels, in QEMU; KERNELS=6.1 SU
 	scripts/prepare kernels $(KERNELS)
 	@$(GO) build -o $(CACHE)/report ./tests/report
 	@$(GO) build -o $(CACHE)/bin/kernels ./tests/kernels
-	$(CACHE)/bin/kernels -suites '$(SUITES)' $(if $(RUN),-run '$(RUN)') $(if $(SKIP),-skip '$(SKIP)') $(KERNELS) | $(CACHE)/report
+	$(CACHE)/bin/kernels -suites '$(SUITES)' $(if $(RUN),-run '$(RUN)') $(if $(SKIP),-skip '$(SKIP)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) $(KERNELS) | $(CACHE)/report
 
 .PHONY: bench-bandwidth
 bench-bandwidth: needs-root needs-go ## measure ways to limit a guest's bandwidth (root)

@@ -33,6 +33,7 @@ type follower struct {
 type suite struct {
 	name      string
 	started   time.Time
+	loads     []float64 // of the machine, on the way
 	converter *exec.Cmd // go tool test2json
 	input     io.WriteCloser
 	tally     tally
@@ -46,6 +47,7 @@ func (f *follower) follow(channel io.Reader) error {
 		line, err := lines.ReadBytes('\n')
 		output, word, marked := bytes.Cut(line, []byte{mark})
 		if len(output) > 0 && f.suite != nil {
+			f.suite.loads = append(f.suite.loads, load())
 			if _, writeErr := f.suite.input.Write(output); writeErr != nil {
 				return fmt.Errorf("write to test2json: %w", writeErr)
 			}
@@ -157,7 +159,9 @@ func (f *follower) finish(ok bool) error {
 	if err := s.converter.Wait(); err != nil {
 		return fmt.Errorf("test2json: %w", err)
 	}
-	f.result.suites = append(f.result.suites, s.tally.count(s.name, elapsed))
+	c := s.tally.count(s.name, elapsed)
+	c.load = mean(append(s.loads, load()))
+	f.result.suites = append(f.result.suites, c)
 	return nil
 }
 

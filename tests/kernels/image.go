@@ -56,6 +56,7 @@ func addBase(_ context.Context, root string, _ options) error {
 	}
 	for from, to := range map[string]string{
 		busybox: "/bin/busybox", "tests/kernels/guest/init": "/init", "tests/kernels/guest/go": "/usr/bin/go",
+		"tests/kernels/guest/modprobe": "/sbin/modprobe",
 	} {
 		if err := install(from, filepath.Join(root, to), 0o755); err != nil {
 			return err

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -39,6 +42,7 @@ type counts struct {
 	suite                   string
 	passed, failed, skipped int
 	elapsed                 time.Duration
+	load                    float64 // of the machine, which is more than its CPUs when it has other work
 }
 
 func (t *tally) count(suite string, elapsed time.Duration) counts {
@@ -66,6 +70,28 @@ func (t *tally) count(suite string, elapsed time.Duration) counts {
 	return c
 }
 
+// load returns how many processes have wanted a CPU in the last minute, on this machine.
+func load() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return math.NaN()
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	value, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return value
+}
+
+func mean(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(len(values))
+}
+
 // result is what there is to know of one kernel.
 type result struct {
 	kernel       kernel
@@ -78,11 +104,11 @@ type result struct {
 // writeTables writes the tables of docs/kernels.md.
 func writeTables(out io.Writer, results []*result) error {
 	var b strings.Builder
-	b.WriteString("\n| kernel | Debian package | user space after | tests | passed | failed | skipped | seconds |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n| kernel | Debian package | user space after | tests | passed | failed | skipped | seconds | load |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range results {
 		for _, c := range r.suites {
-			fmt.Fprintf(&b, "| %s | %s | %.1f s | %s | %d | %d | %d | %.0f |\n",
-				r.kernel.name, r.kernel.pkg, r.kernelBoot.Seconds(), c.suite, c.passed, c.failed, c.skipped, c.elapsed.Seconds())
+			fmt.Fprintf(&b, "| %s | %s | %.1f s | %s | %d | %d | %d | %.0f | %.0f |\n",
+				r.kernel.name, r.kernel.pkg, r.kernelBoot.Seconds(), c.suite, c.passed, c.failed, c.skipped, c.elapsed.Seconds(), c.load)
 		}
 	}
 	names := map[string]bool{}

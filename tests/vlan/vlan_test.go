@@ -101,7 +101,7 @@ func (l *lab) attach(network string, files map[string]string, script string, add
 	}
 	l.cnitool("check", network, netns)
 	nic := result.Interfaces[2]
-	script = "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad\nip link set eth0 up\n" + script
+	script = "set -e\nfor i in default eth0; do echo 0 > /proc/sys/net/ipv6/conf/$i/accept_dad; done\nip link set eth0 up\n" + script
 	for _, a := range addresses {
 		script += "ip address add " + a + "\n"
 	}
@@ -134,7 +134,7 @@ func tagging(t *testing.T) (files map[string]string, script string) {
 		// The guest's kernel is that of Debian 12: on another the modules do not load.
 		script = "if [ \"$(uname -r)\" = " + unix.ByteSliceToString(uts.Release[:]) + " ]; then\n" + script +
 			"ip link add link eth0 name eth0.100 type vlan id 100\nip link set eth0.100 up\n" +
-			"ip address add 10.7.1.3/24 dev eth0.100\nip address add fd00:7:1::3/64 dev eth0.100 nodad\nfi\n"
+			"ip address add 10.7.1.3/24 dev eth0.100\nip address add fd00:7:1::3/64 dev eth0.100\nfi\n"
 	}
 	return files, script
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/guard"
@@ -208,4 +209,19 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	attach(t, port, guard.Rules{MACs: plain.MACs, Addresses: many(16)})
+}
+
+// TestMemlock attaches a guard when no more memory may be locked, as with a few
+// guests on Linux before 5.11.
+func TestMemlock(t *testing.T) {
+	port := newPort(t)
+	var old unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &old); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &old, nil) }()
+	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Max: old.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	attach(t, port, plain)
 }

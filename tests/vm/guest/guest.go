@@ -36,9 +36,9 @@ import (
 // Generous, because an emulated CPU shares two cores with everything else on a CI machine. A guest
 // is usually up after 1.5 seconds.
 var (
-	bootTimeout  = nested(time.Minute)
-	runTimeout   = nested(time.Minute)
-	closeTimeout = nested(10 * time.Second)
+	bootTimeout  = patience(time.Minute)
+	runTimeout   = patience(time.Minute)
+	closeTimeout = patience(10 * time.Second)
 )
 
 // Nobody is the user and group that QEMU runs as unless Config says otherwise.

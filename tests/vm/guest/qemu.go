@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,7 +42,8 @@ func qemuArguments(c Config) []string {
 		kernelLine += " " + c.KernelLine
 	}
 	args := []string{
-		"-machine", "microvm,x-option-roms=off,isa-serial=on", "-accel", "tcg", "-cpu", "max,cx16=off",
+		// With KVM the machine has no clock, and the kernel looks for it for half a minute.
+		"-machine", "microvm,x-option-roms=off,isa-serial=on,rtc=on", "-accel", accelerator(), "-cpu", "max,cx16=off",
 		"-m", strconv.Itoa(c.MemoryMB), "-smp", strconv.Itoa(c.CPUs),
 		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		"-kernel", fdPath(kernelFD), "-initrd", fdPath(initrdFD), "-append", kernelLine,
@@ -84,14 +86,27 @@ func ClockArguments() string {
 	return ""
 }
 
-// nested lengthens a timeout on a machine that is emulated itself, as the hosts of tests/kernels are:
-// there a guest is up after a minute.
-func nested(timeout time.Duration) time.Duration {
+// nested tells whether this machine is emulated itself, as the hosts of tests/kernels are.
+var nested = sync.OnceValue(func() bool {
 	info, err := os.ReadFile("/proc/cpuinfo")
-	if err == nil && strings.Contains(string(info), "QEMU TCG CPU") {
+	return err == nil && strings.Contains(string(info), "QEMU TCG CPU")
+})
+
+// patience lengthens a timeout on a machine that is emulated.
+func patience(timeout time.Duration) time.Duration {
+	if nested() {
 		return 5 * timeout
 	}
 	return timeout
+}
+
+// accelerator is software emulation, so that a guest is the same on every machine. An emulation in
+// another one takes minutes to boot: in there it is KVM, which QEMU emulates, too.
+func accelerator() string {
+	if _, err := os.Stat("/dev/kvm"); err == nil && nested() {
+		return "kvm"
+	}
+	return "tcg"
 }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
