@@ -95,7 +95,7 @@ fi`)
 	}
 	name := one.tapOf(r)
 	n.add(two)
-	h.sh("ip addr add 192.0.2.1/24 dev br0; ip link property add dev " + name + " altname guest-of-somebody; tc qdisc add dev " + name + " clsact")
+	h.sh("ip addr add 192.0.2.1/24 dev br0; ip link property add dev " + name + " altname guest-of-somebody; tc filter add dev " + name + " egress pref 7 protocol ip u32 match ip dst 198.51.100.99/32")
 	n.holds(one)
 	n.holds(two)
 	n.remove(two)

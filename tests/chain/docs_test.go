@@ -11,33 +11,40 @@ import (
 
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// The commands of docs/chaining.md work as they stand there.
-func TestChainingDocs(t *testing.T) {
-	text, err := os.ReadFile("../../docs/chaining.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// The commands of these pages work as they stand there.
+func TestDocs(t *testing.T) {
 	conflists, err := filepath.Abs("../../conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := shellBlock.FindAllSubmatch(text, -1)
-	if len(blocks) == 0 {
-		t.Fatal("no commands")
-	}
-	for _, block := range blocks {
-		h := newQuietHost(t)
-		err := h.do(func() error {
-			cmd := exec.Command("sh", "-exc", string(block[1]))
-			cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+conflists, "PATH="+bin+":"+os.Getenv("PATH"))
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
-			return nil
-		})
+	for _, page := range []string{"chaining", "troubleshooting"} {
+		text, err := os.ReadFile("../../docs/" + page + ".md")
 		if err != nil {
 			t.Fatal(err)
 		}
+		blocks := shellBlock.FindAllSubmatch(text, -1)
+		if len(blocks) == 0 {
+			t.Fatalf("no commands in %s", page)
+		}
+		for _, block := range blocks {
+			runBlock(t, conflists, string(block[1]))
+		}
+	}
+}
+
+// runBlock runs commands on a host of their own.
+func runBlock(t *testing.T, conflists, script string) {
+	t.Helper()
+	h := newQuietHost(t)
+	err := h.do(func() error {
+		cmd := exec.Command("sh", "-exc", script)
+		cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+conflists, "PATH="+bin+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

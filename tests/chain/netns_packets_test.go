@@ -109,11 +109,12 @@ func udp(from, to string) []byte {
 	return append(p, 0, 9, 0, 0, 'x')
 }
 
-// empty6 is an IPv6 packet with nothing in it.
-func empty6(from, to string) []byte {
-	p := []byte{0x60, 0, 0, 0, 0, 0, 59, 64}
+// udp6 is udp in IPv6, without a checksum that anybody would accept.
+func udp6(from, to string) []byte {
+	p := []byte{0x60, 0, 0, 0, 0, 9, 17, 64}
 	p = append(p, netip.MustParseAddr(from).AsSlice()...)
-	return append(p, netip.MustParseAddr(to).AsSlice()...)
+	p = append(p, netip.MustParseAddr(to).AsSlice()...)
+	return append(p, 0x20, 0, 0x20, 0, 0, 9, 0, 0, 'x')
 }
 
 // Guests in both placements, and the gateway, hear one another as on one wire.
@@ -142,7 +143,7 @@ func TestNetnsPackets(t *testing.T) {
 					own, far string // the last figures of the addresses
 				}{{a, b, "2", "3"}, {b, a, "3", "2"}} {
 					for ethertype, payload := range map[uint16][]byte{
-						0x0800: udp("10.1.0."+way.own, "10.1.0."+way.far), 0x86dd: empty6("fd00:1::"+way.own, "fd00:1::"+way.far),
+						0x0800: udp("10.1.0."+way.own, "10.1.0."+way.far), 0x86dd: udp6("fd00:1::"+way.own, "fd00:1::"+way.far),
 					} {
 						f := frame(way.to.mac, way.from.mac, ethertype, payload)
 						way.from.send(f)

@@ -10,8 +10,9 @@ type street struct {
 // newStreet attaches and opens all; nil where the kernel knows no VLANs.
 func newStreet(h *host) *street {
 	h.t.Helper()
-	hundred, two, untagged := h.inVLAN(100, unguarded), h.inVLAN(200, unguarded.with(conf{"isGateway": nil})), h.pair(unguarded.with(conf{"isGateway": nil}))
-	trunk := h.inVLAN(30, conf{"guard": unguarded["guard"], "isGateway": nil, "vlan": 300, "vlanTrunk": []conf{{"id": 100}, {"minID": 199, "maxID": 201}}})
+	l2 := unguarded.with(conf{"isGateway": nil}) // what guests may say at all is not the point
+	hundred, two, untagged := h.inVLAN(100, unguarded), h.inVLAN(200, l2), h.pair(l2)
+	trunk := h.inVLAN(30, unguarded.with(conf{"isGateway": nil, "vlan": 300, "vlanTrunk": []conf{{"id": 100}, {"minID": 199, "maxID": 201}}}))
 	if !hundred.tellsApart() {
 		return nil
 	}
@@ -117,7 +118,7 @@ func TestVLANGatewayAnswers(t *testing.T) {
 // preserveDefaultVlan: the guest hears the default VLAN, and speaks in its own.
 func TestVLANPreserved(t *testing.T) {
 	h := newHost(t)
-	n, untagged := h.inVLAN(100, conf{"preserveDefaultVlan": true}), h.pair(conf{"isGateway": nil})
+	n, untagged := h.inVLAN(100, unguarded.with(conf{"preserveDefaultVlan": true})), h.pair(unguarded.with(conf{"isGateway": nil}))
 	if !n.tellsApart() {
 		return
 	}
@@ -142,7 +143,7 @@ func TestVLANPreserved(t *testing.T) {
 // Without vlan a bridge takes no notice of tags, on whatever kernel.
 func TestNoVLANPackets(t *testing.T) {
 	h := newHost(t)
-	n := h.pair(nil)
+	n := h.pair(unguarded)
 	one, two := h.vm("vm1"), h.vm("vm2")
 	a, b := h.guest(one.tapOf(n.add(one))), h.guest(two.tapOf(n.add(two)))
 	for _, family := range []int{4, 6} {
