@@ -128,7 +128,13 @@ func TestGuardPasses(t *testing.T) {
 	inEach(t, frames.Legitimate, func(a *arena, at frames.Attempt) {
 		f := frames.Sealed(at.Frame)
 		a.neighbour.pending()
-		a.guest.send(f)
+		var header [vnetHeader]byte // before 5.12 only segments may be longer than the MTU of a port whose tap is elsewhere
+		if len(f) > 1514 {
+			header = segments[map[byte]int{4: 0, 6: 1}[f[14]>>4]]
+		}
+		if _, err := a.guest.fd.Write(frames.Cat(header[:], f)); err != nil {
+			a.t.Fatal(err)
+		}
 		if bytes.Equal(f[:6], a.neighbour.mac) {
 			if a.neighbour.receive(10*time.Second, func(got []byte) bool { return bytes.Equal(got, f) }) == nil {
 				a.t.Error("the neighbour does not get it")

@@ -268,9 +268,9 @@ func number(t *testing.T, text string) int {
 }
 
 // fleeting is what the kernel counts, or brings about later, on its own: timers,
-// carrier, which routes tell of too, and offload sizes, which follow the ports,
+// carrier, which routes and ports tell of too, and offload sizes, which follow the ports,
 // the qdisc of a device that was up once, and link-local addresses.
-var fleeting = regexp.MustCompile(`\n +inet6 fe80:.*\n.*|_timer +[0-9.]+| qdisc [a-z_]+|[tg][sr]o_max_[a-z]+ [0-9]+|NO-CARRIER,|,LOWER_UP| state [A-Z]+| linkdown`)
+var fleeting = regexp.MustCompile(`\n +inet6 fe80:.*\n.*|_timer +[0-9.]+| qdisc [a-z_]+|[tg][sr]o_max_[a-z]+ [0-9]+|NO-CARRIER,|,LOWER_UP| state [A-Za-z]+| linkdown`)
 
 // snapshot is what a shell script prints of the host, to be held against what
 // it prints later.
