@@ -72,7 +72,7 @@ test: needs-root needs-go ## run all tests, with the race detector (root); PKG=.
 	@$(MAKE) --no-print-directory build peers
 	$(GO) vet ./...
 	@$(GO) build -o $(CACHE)/report ./tests/report
-	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 10m -vet=off -json $(if $(RUN),-run '$(RUN)') $(PKG) | $(CACHE)/report
+	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 18m -vet=off -json $(if $(RUN),-run '$(RUN)') $(PKG) | $(CACHE)/report
 
 # A module of its own: the runtimes' dependencies stay out of the plugins' go.mod.
 .PHONY: test-compat

@@ -77,23 +77,26 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 	return wrap("attach guard", k.guards.Attach(l.Index, g))
 }
 
-// guardOf returns the port's guard. One that was told of another router than the
+// Guard returns the port's guard. One that was told of another router than the
 // one that Via now stands for says so: it keeps its index.
-func (k *Kernel) guardOf(port int) (*linkspec.Guard, error) {
-	g, err := k.guards.Observe(port)
+func (k *Kernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
+	if k.guards == nil {
+		return linkspec.Guard{}, wrap("guard", errors.ErrUnsupported)
+	}
+	g, err := k.guards.Observe(port.Index)
 	if err != nil || g.Router == 0 {
-		return &g, wrap("look at guard", err)
+		return g, wrap("look at guard", err)
 	}
 	reply, err := k.conn.get(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, g.Router, 0, 0)...).u32(unix.IFLA_EXT_MASK, extSkipStats))
 	if errors.Is(err, unix.ENODEV) {
-		return &g, nil
+		return g, nil
 	}
 	if err != nil {
-		return nil, wrap("look at the guard's router", err)
+		return g, wrap("look at the guard's router", err)
 	}
 	via := decodeLink(reply).link
 	if len(g.HostMACs) == 1 && bytes.Equal(g.HostMACs[0], via.MAC) {
 		g.Via, g.Router, g.HostMACs = via.Name, 0, nil
 	}
-	return &g, nil
+	return g, nil
 }

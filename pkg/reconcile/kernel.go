@@ -33,8 +33,8 @@ type Kernel interface {
 	LinkIn(netns, name string) (linkspec.Link, error)
 
 	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
-	// the number of links. Addresses, IPv6, AcceptRA, VLANs, Carried, Stations
-	// and Guard are not filled in.
+	// the number of links. Addresses, IPv6, AcceptRA, VLANs, Carried
+	// and Stations are not filled in.
 	Links() ([]linkspec.Link, error)
 
 	// Ports returns the ports of the bridge, filled in as by Links.
@@ -85,6 +85,10 @@ type Kernel interface {
 	SetSysctl(key, value string) error
 
 	NAT
+
+	// Guard returns what guards the port, as it was declared; one that is off where
+	// nothing does, or not as it should, or the port is gone.
+	Guard(port linkspec.Link) (linkspec.Guard, error)
 
 	// Shaping returns what limits the bandwidth of the port in the way in which Set
 	// does it, by way of of's devices. A direction of which any part is missing or

@@ -10,15 +10,20 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// look returns the link as it is, as far as it is declared: what limits a port
-// takes requests of its own.
+// look returns the link as it is, as far as it is declared: what guards and limits
+// a port takes requests of its own.
 func look(k Kernel, want linkspec.Link) (linkspec.Link, error) {
 	got, err := k.LinkIn(want.Netns, want.Name)
-	if err != nil || want.Shaping == nil {
-		return got, err
+	if err == nil && want.Guard != nil {
+		var g linkspec.Guard
+		g, err = k.Guard(got)
+		got.Guard = &g
 	}
-	s, err := k.Shaping(got, *want.Shaping)
-	got.Shaping = &s
+	if err == nil && want.Shaping != nil {
+		var s linkspec.Shaping
+		s, err = k.Shaping(got, *want.Shaping)
+		got.Shaping = &s
+	}
 	return got, err
 }
 

@@ -49,6 +49,9 @@ func newArena(t *testing.T, tap, more conf, neighbour station) *arena {
 	t.Helper()
 	h := newHost(t)
 	h.bridge("br0", "address "+frames.GatewayMAC)
+	if more["vlanTrunk"] != nil {
+		h.sh("ip link set br0 type bridge vlan_filtering 1")
+	}
 	n := h.network("lab", newest, tap, gateway.with(conf{"ipam": conf{"type": "static"}}).with(more))
 	a := &arena{t: t, h: h, n: n}
 	var r *types100.Result
@@ -174,10 +177,11 @@ func (a *arena) barrier() (heard [][]byte) {
 	}
 }
 
-// tables is whom the host and the bridge take for whom.
+// tables is whom the host and the bridge take for whom. That the guest is itself
+// may come and go.
 func (a *arena) tables() string {
 	a.t.Helper()
-	return a.h.sh(`bridge fdb show br br0 | sort; ip neigh show dev br0 | grep lladdr | sed 's/ [A-Z ]*$//' | sort; bridge mdb show dev br0; bridge -d link show | grep -o 'dev.*mcast_router [0-9]' || true`)
+	return a.h.sh(`bridge fdb show br br0 | sort; ip neigh show dev br0 | grep lladdr | sed 's/ [A-Z ]*$//' | grep -v '^` + frames.Guest4 + ` lladdr ` + frames.GuestMAC + `$' | sort; bridge mdb show dev br0; bridge -d link show | grep -o 'dev.*mcast_router [0-9]' || true`)
 }
 
 // judged is how many frames the guard saw.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/microvm-cni/microvm-cni/pkg/kernel"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -19,7 +20,7 @@ func TestGuardWithAnotherRouter(t *testing.T) {
 	must(t, k.Set(tap, linkspec.Link{Guard: want.Guard, Master: new("br0")}))
 	expect := func(n int, why string) {
 		t.Helper()
-		if d := linkspec.Diff(want, look(t, k, "tap0")); len(d) != n {
+		if d := linkspec.Diff(want, guarded(t, k)); len(d) != n {
 			t.Errorf("%s: differences are %v", why, d)
 		}
 	}
@@ -44,12 +45,22 @@ func TestGuardTakenOffByHand(t *testing.T) {
 		{"tc", "qdisc", "del", "dev", "tap0", "clsact"},
 	} {
 		ip(t, c[0], c[1:]...)
-		if d := linkspec.Diff(want, look(t, k, "tap0")); len(d) != 1 {
+		if d := linkspec.Diff(want, guarded(t, k)); len(d) != 1 {
 			t.Errorf("after %v the differences are %v", c, d)
 		}
 		must(t, k.Set(look(t, k, "tap0"), linkspec.Link{Guard: want.Guard}))
-		if d := linkspec.Diff(want, look(t, k, "tap0")); len(d) != 0 {
+		if d := linkspec.Diff(want, guarded(t, k)); len(d) != 0 {
 			t.Errorf("attached again, and still %v", d)
 		}
 	}
+}
+
+// guarded is the tap with its guard.
+func guarded(t *testing.T, k *kernel.Kernel) linkspec.Link {
+	t.Helper()
+	l := look(t, k, "tap0")
+	g, err := k.Guard(l)
+	must(t, err)
+	l.Guard = &g
+	return l
 }

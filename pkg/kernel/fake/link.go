@@ -47,7 +47,7 @@ func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	for index := range k.next {
 		if n := k.links[index]; n != nil && n.Netns == "" && pick(n) {
 			l := n.observe()
-			l.Addresses, l.IPv6, l.AcceptRA, l.VLANs, l.Carried, l.Stations, l.Guard = nil, nil, nil, nil, nil, nil, nil
+			l.Addresses, l.IPv6, l.AcceptRA, l.VLANs, l.Carried, l.Stations = nil, nil, nil, nil, nil, nil
 			list = append(list, l)
 		}
 	}
@@ -190,12 +190,7 @@ func (n *link) observe() linkspec.Link {
 	for _, flag := range portFlags(&l) {
 		*flag = dup(*flag)
 	}
-	switch {
-	case n.master == nil:
-		l.Guard = nil
-	case l.Guard == nil:
-		l.Guard = &linkspec.Guard{}
-	}
+	l.Guard = nil // to be asked for
 	if n.master != nil && !*l.Learning {
 		l.Stations = n.stations()
 	}

@@ -166,6 +166,14 @@ func (f *FaultyKernel) SetSysctl(key, value string) error {
 }
 
 // Shaping is a call of k.
+func (f *FaultyKernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
+	if fault := f.call("Guard", port.Name); fault != nil {
+		return linkspec.Guard{}, fault
+	}
+	return f.k.Guard(port)
+}
+
+// Shaping is a call of k.
 func (f *FaultyKernel) Shaping(port linkspec.Link, of linkspec.Shaping) (linkspec.Shaping, error) {
 	if err := f.call("Shaping", port.Name); err != nil {
 		return linkspec.Shaping{}, err
