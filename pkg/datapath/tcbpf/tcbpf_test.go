@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -43,7 +44,7 @@ func newLink(t *testing.T) int {
 func load(t *testing.T, verdict int32) (*ebpf.Program, tcbpf.Program) {
 	t.Helper()
 	// Linux before 5.11 counts programs as locked memory, also some that are gone.
-	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); err != nil {
+	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
