@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,12 +92,12 @@ func TestGuardStopsReach(t *testing.T)       { inEach(t, group("reach"), stopped
 // All of them once more, as segments that the kernel is to split: TCP over IPv4
 // and IPv6, and UDP.
 func TestGuardStopsGSO(t *testing.T) {
-	sent := 0
+	var sent atomic.Int64
 	inEach(t, frames.Attacks, func(a *arena, at frames.Attempt) {
 		for _, h := range segments {
 			harm, refused := a.achieved(frames.Sealed(at.Frame), h)
 			if !refused {
-				sent++
+				sent.Add(1)
 			}
 			if len(harm) > 0 {
 				a.t.Errorf("GSO type %d: %s", h[1], strings.Join(harm, ", "))
@@ -104,8 +105,8 @@ func TestGuardStopsGSO(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() {
-		if sent < len(frames.Attacks) {
-			t.Errorf("only %d frames could be sent", sent)
+		if n := sent.Load(); n < int64(len(frames.Attacks)) {
+			t.Errorf("only %d frames could be sent", n)
 		}
 	})
 }

@@ -120,7 +120,7 @@ func TestGuardOff(t *testing.T) {
 	for placement, tap := range placements {
 		t.Run(placement, func(t *testing.T) {
 			a := newArena(t, tap, unguarded, neighbourOf)
-			if out := a.h.sh("tc qdisc show dev " + a.port); strings.Contains(out, "clsact") {
+			if out := a.h.sh("tc filter show dev " + a.port + " ingress"); out != "" {
 				t.Errorf("the port has %s", out)
 			}
 			a.h.sh("ip link add plain type veth peer name plain2; ip link set plain master br0")

@@ -178,7 +178,7 @@ func TestNetnsPackets(t *testing.T) {
 func TestNetnsPeers(t *testing.T) {
 	for _, name := range []string{"", "fctap"} {
 		h := newQuietHost(t)
-		n := h.network("lab", newest, awayTap, dual.with(unguarded), conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55"})
+		n := h.network("lab", newest, awayTap, dual.with(unguarded), conf{"type": "portmap", "capabilities": conf{"portMappings": true}}, conf{"type": "tuning", "mac": "02:00:00:00:00:55", "promisc": true})
 		v := h.vm("vm1")
 		v.capabilities = web(8080)
 		if name != "" {
