@@ -165,7 +165,7 @@ func (f *FaultyKernel) SetSysctl(key, value string) error {
 	return f.k.SetSysctl(key, value)
 }
 
-// Shaping is a call of k.
+// Guard is a call of k.
 func (f *FaultyKernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
 	if fault := f.call("Guard", port.Name); fault != nil {
 		return linkspec.Guard{}, fault
