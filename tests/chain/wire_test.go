@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,7 +40,19 @@ func (h *host) plug(name string) wire {
 	}
 	w.close = sync.OnceFunc(func() { _ = unix.Close(w.fd) })
 	h.t.Cleanup(w.close)
+	if strings.Contains(h.sh("ip link show dev "+name), " master ") {
+		h.forwards(name)
+	}
 	return w
+}
+
+// forwards waits until the kernel has noticed that a port was plugged in, which it
+// does now and then only.
+func (h *host) forwards(port string) {
+	h.t.Helper()
+	if !eventually(func() bool { return strings.Contains(h.sh("bridge link show dev "+port), "state forwarding") }) {
+		h.t.Errorf("%s does not forward: %s", port, h.sh("bridge link show dev "+port))
+	}
 }
 
 // peer puts a tap of the test's own on br0, until it is pulled.
@@ -48,6 +61,7 @@ func (h *host) peer() (w wire, pull func()) {
 	h.tap("peer")
 	w = h.plug("peer")
 	h.sh("ip link set peer master br0 up")
+	h.forwards("peer")
 	return w, func() { h.sh("ip link del peer") }
 }
 
