@@ -49,7 +49,9 @@ func filter(port int) tcbpf.Filter {
 // are in place already, nothing is done. It returns a cnierr.Config error for
 // rules that make no sense, and a cnierr.Exists error if somebody else has the
 // place.
-func Attach(port int, r Rules) error {
+func Attach(port int, r Rules) error { return attach(port, r, fresh) }
+
+func attach(port int, r Rules, program func(Rules) (loaded, error)) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
@@ -58,15 +60,20 @@ func Attach(port int, r Rules) error {
 	if err != nil || state == InPlace && unbypassed(there).Equal(r) {
 		return err
 	}
-	program, err := parsed()
-	if err != nil {
-		return err
-	}
-	l, err := load(program, r)
+	l, err := program(r)
 	if err != nil {
 		return fmt.Errorf("guard link %d: %w", port, err)
 	}
 	return errors.Join(filter(port).Attach(l.program), l.Close())
+}
+
+// fresh loads a program with these rules, which must be checked and canonical.
+func fresh(r Rules) (loaded, error) {
+	program, err := parsed()
+	if err != nil {
+		return loaded{}, err
+	}
+	return load(program, r)
 }
 
 // unbypassed are the rules, whatever else is at the port.

@@ -18,7 +18,7 @@ import (
 const (
 	rounds   = 400
 	turn     = 5 * time.Millisecond // of a round, for each
-	lifes    = 60                   // attachments
+	lifes    = 200                  // attachments
 	vnetSize = 10
 )
 
@@ -76,9 +76,17 @@ func rates(plugins string) error {
 	return nil
 }
 
-// attachments compares ADDs and DELs, of guests that come and go one by one.
+// attachments compares ADDs and DELs, of guests that come and go one by one, on all
+// CPUs.
 func attachments(plugins string) error {
-	var adds, dels [2][]float64
+	var all unix.CPUSet
+	for cpu := range runtime.NumCPU() {
+		all.Set(cpu)
+	}
+	if err := unix.SchedSetaffinity(0, &all); err != nil {
+		return err
+	}
+	var adds, dels [2][]cost
 	for n := range lifes {
 		for i, mode := range []string{"off", "enforce"} {
 			a := attachment{plugins: plugins, mode: mode, id: fmt.Sprintf("life%d", n)}
@@ -88,18 +96,28 @@ func attachments(plugins string) error {
 			if err := a.del(); err != nil {
 				return err
 			}
-			adds[i] = append(adds[i], a.adding.Seconds()*1000)
-			dels[i] = append(dels[i], a.deleting.Seconds()*1000)
+			adds[i], dels[i] = append(adds[i], a.adding), append(dels[i], a.deleting)
 		}
 	}
 	for _, v := range []struct {
-		verb  string
-		times [2][]float64
+		verb string
+		took [2][]cost
 	}{{"ADD", adds}, {"DEL", dels}} {
-		fmt.Printf("%s of microvm-bridge, ms of CPU time, median of %d: %.2f without guard, %.2f with it, difference %+.2f\n",
-			v.verb, lifes, median(v.times[0]), median(v.times[1]), median(difference(v.times[1], v.times[0])))
+		report(v.verb+" of microvm-bridge, ms of CPU time", v.took, func(c cost) time.Duration { return c.cpu })
+		report(v.verb+" of microvm-bridge, ms", v.took, func(c cost) time.Duration { return c.wall })
 	}
 	return nil
+}
+
+func report(what string, took [2][]cost, of func(cost) time.Duration) {
+	var ms [2][]float64
+	for i := range took {
+		for _, c := range took[i] {
+			ms[i] = append(ms[i], of(c).Seconds()*1000)
+		}
+	}
+	fmt.Printf("%s, median of %d: %.2f without guard, %.2f with it, difference %+.2f\n",
+		what, lifes, median(ms[0]), median(ms[1]), median(difference(ms[1], ms[0])))
 }
 
 func difference(a, b []float64) (d []float64) {

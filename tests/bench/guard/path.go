@@ -17,13 +17,17 @@ import (
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
+// cost is what a call took: of a CPU, the kernel's work for it among it, and of the
+// time of whoever waits for it.
+type cost struct{ cpu, wall time.Duration }
+
 // attachment is a guest by the bare protocol.
 type attachment struct {
 	plugins, mode, id string
 	mac, tap          string
 	previous          json.RawMessage
-	took              time.Duration // CPU time of the last call
-	adding, deleting  time.Duration // CPU time of microvm-bridge, the kernel's for it among it
+	took              cost // of the last call
+	adding, deleting  cost // of microvm-bridge
 }
 
 func (a *attachment) add() (err error) {
@@ -75,11 +79,12 @@ func (a *attachment) call(plugin, verb string) ([]byte, error) {
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+a.id, "CNI_IFNAME=eth0", "CNI_NETNS=/proc/self/ns/net",
 		"CNI_ARGS=IgnoreUnknown=1;TAP_NAME="+a.id+a.mac, "CNI_PATH="+a.plugins)
 	cmd.Stdin = bytes.NewReader(stdin)
+	begin := time.Now()
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w: %s", plugin, verb, err, trimmed(out))
 	}
-	a.took = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	a.took = cost{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), wall: time.Since(begin)}
 	return out, nil
 }
 
