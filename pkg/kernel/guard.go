@@ -14,8 +14,6 @@ import (
 // into a plugin that has no use for it. Ports are told by their indexes in the
 // namespace of the calling thread.
 type Guards interface {
-	// Prepare makes an Attach with the same rules quicker.
-	Prepare(g linkspec.Guard)
 	// Attach guards a port, down or not a port yet, in the place of what guards it.
 	Attach(port int, g linkspec.Guard) error
 	// Detach takes the guard off. That there is none is no error.
@@ -32,14 +30,6 @@ type Guards interface {
 // WithGuards makes New return a kernel that can guard ports. nil is none.
 func WithGuards(g Guards) Option {
 	return func(k *Kernel) { k.guards = g }
-}
-
-// PrepareGuard begins with what a guard takes before there is a port for it. One
-// that has to know a router must wait for that.
-func (k *Kernel) PrepareGuard(g linkspec.Guard) {
-	if k.guards != nil && !g.Off() && g.Via == "" {
-		k.guards.Prepare(g)
-	}
 }
 
 // GuardSupported returns an error that says what to do if ports cannot be guarded.

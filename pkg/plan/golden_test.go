@@ -112,12 +112,10 @@ func planConflist(t *testing.T, file, lease string) string {
 			t.Fatal(err)
 		}
 		observe(facts, claim)
-		early := p.Guarded(parseLease(t, lease, p.Delegate()))
 		state, answer, err := p.Settle(facts, parseLease(t, lease, p.Delegate()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		settledGuard(t, state, early)
 		if len(claim.Links) > 0 {
 			out.WriteString("## claim\n" + claim.String() + "## state\n")
 		}
@@ -222,19 +220,4 @@ func parseLease(t *testing.T, lease string, d *Delegate) *types100.Result {
 		t.Fatal(err)
 	}
 	return &r
-}
-
-// settledGuard fails the test if the guard that was told early is another one than
-// that of the state.
-func settledGuard(t *testing.T, s linkspec.State, early *linkspec.Guard) {
-	t.Helper()
-	var settled *linkspec.Guard
-	for _, l := range s.Links {
-		if l.Guard != nil && !l.Guard.Off() {
-			settled = l.Guard
-		}
-	}
-	if (settled == nil) != (early == nil) || settled != nil && !settled.Equal(*early) {
-		t.Errorf("early guard is %v, settled one %v", early, settled)
-	}
 }

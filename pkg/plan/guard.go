@@ -27,26 +27,6 @@ func (p *bridgePlan) guard(f Facts, port *linkspec.Link, mac net.HardwareAddr, i
 	return nil
 }
 
-// Guarded is for loading the guard while the lock is waited for. What is wrong with
-// the delegate's answer is for Settle to say.
-func (p *bridgePlan) Guarded(ipam *types100.Result) *linkspec.Guard {
-	if p.conf.Guard.Off {
-		return nil
-	}
-	var guest addressing
-	var err error
-	if p.conf.IPAM != nil {
-		if guest, err = p.addressing(ipam); err != nil {
-			return nil
-		}
-	}
-	g, err := p.rules(nil, p.guestMAC(), guest.ips)
-	if err != nil {
-		return nil
-	}
-	return &g
-}
-
 func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConfig) (linkspec.Guard, error) {
 	conf := p.conf.Guard
 	g := linkspec.Guard{

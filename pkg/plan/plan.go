@@ -29,9 +29,6 @@ type Plan interface {
 	Previous() *types100.Result
 	// Delegate is the IPAM plugin; nil for none.
 	Delegate() *Delegate
-	// Guarded returns the guard that Settle will declare, before the host is looked
-	// at again; nil if there is none, or nobody can tell yet.
-	Guarded(*types100.Result) *linkspec.Guard
 	// Settle returns the state that ADD brings about, and what it answers.
 	// The argument is the delegate's result, nil without a delegate.
 	Settle(Facts, *types100.Result) (linkspec.State, result.Answer, error)

@@ -86,8 +86,6 @@ func (p *tapPlan) Shared() bool { return false }
 
 func (p *tapPlan) Delegate() *Delegate { return nil }
 
-func (p *tapPlan) Guarded(*types100.Result) *linkspec.Guard { return nil }
-
 func (p *tapPlan) Previous() *types100.Result { return p.conf.PrevResult }
 
 func (p *tapPlan) Claim(f Facts) (linkspec.State, error) {

@@ -68,9 +68,6 @@ func (c *call) attach(ctx context.Context, p plan.Plan, back *rollback) (*types1
 			return nil, err
 		}
 	}
-	if g := p.Guarded(addresses); g != nil {
-		c.k.PrepareGuard(*g)
-	}
 	return c.settle(ctx, p, addresses, back)
 }
 

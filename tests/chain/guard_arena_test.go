@@ -178,10 +178,10 @@ func (a *arena) barrier() (heard [][]byte) {
 }
 
 // tables is whom the host and the bridge take for whom. That the guest is itself
-// may come and go.
+// may come and go, and so may the groups that the host itself is in.
 func (a *arena) tables() string {
 	a.t.Helper()
-	return a.h.sh(`bridge fdb show br br0 | sort; ip neigh show dev br0 | grep lladdr | sed 's/ [A-Z ]*$//' | grep -v '^` + frames.Guest4 + ` lladdr ` + frames.GuestMAC + `$' | sort; bridge mdb show dev br0; bridge -d link show | grep -o 'dev.*mcast_router [0-9]' || true`)
+	return a.h.sh(`bridge fdb show br br0 | sort; ip neigh show dev br0 | grep lladdr | sed 's/ [A-Z ]*$//' | grep -v '^` + frames.Guest4 + ` lladdr ` + frames.GuestMAC + `$' | sort; bridge mdb show dev br0 | sed '/ port br0 /d'; bridge -d link show | grep -o 'dev.*mcast_router [0-9]' || true`)
 }
 
 // judged is how many frames the guard saw.

@@ -10,14 +10,33 @@ import (
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
-// BenchmarkLoad is what the guard adds to an ADD, but for attaching it.
+// BenchmarkLoad is what the guard of the first guest of a network adds to its ADD,
+// but for attaching it.
 func BenchmarkLoad(b *testing.B) {
 	s := spec(b)
 	runtime.LockOSThread()
 	before := processorTime(b)
 	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
 	for b.Loop() {
-		l, err := load(s, frames.Typical)
+		l := loadFor(b, s, frames.Typical.Canonical())
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkShare is what that of another one adds.
+func BenchmarkShare(b *testing.B) {
+	first, err := programFor(testPort, frames.Typical.Canonical())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = first.Close() }()
+	runtime.LockOSThread()
+	before := processorTime(b)
+	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
+	for b.Loop() {
+		l, err := programFor(testPort, frames.Typical.Canonical())
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -34,32 +34,48 @@ var ErrNoGuard = errors.New("there is no guard")
 // Counters returns how many frames each reason stopped since the guard was
 // attached or its rules were changed, and how many it let pass.
 func Counters(port int) (pass uint64, drops map[Reason]uint64, err error) {
-	var counts []byte
-	if err = withGuard(port, dropsMap, func(m tcbpf.FD, s tcbpf.MapSpec) error {
-		counts, err = perCPU(m, s)
+	err = withGuard(port, func(maps tcbpf.Maps) error {
+		pass, drops, err = counters(maps, port)
 		return err
-	}); err != nil {
-		return 0, nil, err
-	}
-	sums := map[Reason]uint64{}
-	for i := range len(counts) / 8 {
-		if n := binary.NativeEndian.Uint64(counts[8*i:]); n > 0 {
-			sums[Reason(i%len(reasons))] += n
-		}
-	}
-	pass = sums[passed]
-	delete(sums, passed)
-	return pass, sums, nil
+	})
+	return pass, drops, err
 }
 
-// perCPU returns the value of a per-CPU array with one entry, of all CPUs in a row.
-func perCPU(m tcbpf.FD, s tcbpf.MapSpec) ([]byte, error) {
+func counters(maps tcbpf.Maps, port int) (pass uint64, drops map[Reason]uint64, err error) {
 	cpus, err := possibleCPUs()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	value := make([]byte, cpus*int(s.Value))
-	return value, m.Get(0, value)
+	counts, err := value(maps, dropsMap, uint32(port), cpus)
+	if err != nil {
+		return 0, nil, err
+	}
+	own, err := loaded{maps: maps}.identity(port)
+	if err != nil {
+		return 0, nil, err
+	}
+	drops = map[Reason]uint64{}
+	for i := range len(counts) / 8 {
+		if n := binary.NativeEndian.Uint64(counts[8*i:]); n > 0 {
+			drops[Reason(i%len(reasons))] += n
+		}
+	}
+	return own.Passed, drops, nil
+}
+
+// value reads an element of one of the maps, of which there are so many copies;
+// errNoMap if there is none.
+func value(maps tcbpf.Maps, name string, key uint32, copies int) ([]byte, error) {
+	m, ok := maps[name]
+	if !ok {
+		return nil, errNoMap
+	}
+	v := make([]byte, copies*int(m.Value))
+	err := m.Get(key, v)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errNoMap
+	}
+	return v, err
 }
 
 // possibleCPUs is how many values the kernel returns, for CPUs that are not
@@ -87,16 +103,16 @@ func possibleCPUs() (n int, err error) {
 // LastDrops returns the last frame that each reason stopped.
 func LastDrops(port int) (map[Reason]Drop, error) {
 	drops := map[Reason]Drop{}
-	err := withGuard(port, lastMap, func(m tcbpf.FD, spec tcbpf.MapSpec) error {
-		value := make([]byte, spec.Value)
-		for i := range spec.Entries {
-			if err := m.Get(i, value); err != nil {
-				return err
-			}
-			var s sample
-			if _, err := binary.Decode(value, binary.NativeEndian, &s); err != nil {
-				return err
-			}
+	err := withGuard(port, func(maps tcbpf.Maps) error {
+		raw, err := value(maps, lastMap, uint32(port), 1)
+		if err != nil {
+			return err
+		}
+		samples := make([]sample, len(raw)/binary.Size(sample{}))
+		if _, err := binary.Decode(raw, binary.NativeEndian, samples); err != nil {
+			return err
+		}
+		for i, s := range samples {
 			if s.Time != 0 {
 				drops[Reason(i)] = Drop{Time: time.Duration(s.Time), Length: int(s.Length), Frame: s.Frame[:min(s.Captured, 128)]}
 			}
@@ -106,8 +122,8 @@ func LastDrops(port int) (map[Reason]Drop, error) {
 	return drops, err
 }
 
-// withGuard calls f with a map of the port's guard, of whatever version.
-func withGuard(port int, name string, f func(tcbpf.FD, tcbpf.MapSpec) error) error {
+// withGuard calls f with the maps of the port's guard, of whatever version.
+func withGuard(port int, f func(tcbpf.Maps) error) error {
 	p, err := filter(port).Observe()
 	if err != nil {
 		return err
@@ -115,16 +131,16 @@ func withGuard(port int, name string, f func(tcbpf.FD, tcbpf.MapSpec) error) err
 	if p.ID == 0 {
 		return ErrNoGuard
 	}
-	if err := withMap(p.ID, name, f); err != nil {
-		return fmt.Errorf("read %s of link %d: %w", name, port, err)
+	if err := withMaps(p.ID, f); err != nil {
+		return fmt.Errorf("read what the guard of link %d counted: %w", port, err)
 	}
 	return nil
 }
 
-var errNoMap = errors.New("the program has no such map")
+var errNoMap = errors.New("the program knows nothing of the port")
 
-// withMap calls f with the program's map of that name.
-func withMap(program uint32, name string, f func(tcbpf.FD, tcbpf.MapSpec) error) error {
+// withMaps calls f with the program's maps.
+func withMaps(program uint32, f func(tcbpf.Maps) error) error {
 	p, err := tcbpf.ProgramByID(program)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNoGuard // gone meanwhile
@@ -133,13 +149,10 @@ func withMap(program uint32, name string, f func(tcbpf.FD, tcbpf.MapSpec) error)
 		return err
 	}
 	defer func() { _ = p.Close() }()
-	m, spec, err := p.MapOf(name)
+	maps, err := p.Maps()
 	if err != nil {
 		return err
 	}
-	if m < 0 {
-		return errNoMap
-	}
-	defer func() { _ = m.Close() }()
-	return f(m, spec)
+	defer func() { _ = maps.Close() }()
+	return f(maps)
 }

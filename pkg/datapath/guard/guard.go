@@ -3,11 +3,13 @@
 // docs/security.md has the rules.
 //
 // The guard is a BPF program at the tc ingress of the bridge port, where the
-// guest's frames come in. Its rules are constants of the program, so changing
-// them is replacing it, which no frame notices. Nothing is pinned and nobody has
-// to stay alive for it: it lives and dies with the port, and so do its maps,
-// which are found through it. bpftool shows them as guard_rules, guard_drops (a
-// counter for each reason, by number) and guard_last.
+// guest's frames come in. What the guests of a network have in common is in the
+// program's constants; their ports share it. Each guest's own addresses, and what
+// is counted, are in maps, by the port's interface index. Nothing is pinned and
+// nobody has to stay alive for it: the program lives as long as a port that has
+// it, and so do its maps, which are found through it. bpftool shows them as
+// guard_rules, guard_ports, guard_drops (a counter for each reason, by name) and
+// guard_last.
 //
 // All functions act on the network namespace of the calling thread, and take the
 // interface index of the port.
@@ -49,9 +51,7 @@ func filter(port int) tcbpf.Filter {
 // are in place already, nothing is done. It returns a cnierr.Config error for
 // rules that make no sense, and a cnierr.Exists error if somebody else has the
 // place.
-func Attach(port int, r Rules) error { return attach(port, r, fresh) }
-
-func attach(port int, r Rules, program func(Rules) (loaded, error)) error {
+func Attach(port int, r Rules) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
@@ -60,20 +60,40 @@ func attach(port int, r Rules, program func(Rules) (loaded, error)) error {
 	if err != nil || state == InPlace && unbypassed(there).Equal(r) {
 		return err
 	}
-	l, err := program(r)
+	l, err := programFor(port, r)
 	if err != nil {
 		return fmt.Errorf("guard link %d: %w", port, err)
 	}
 	return errors.Join(filter(port).Attach(l.program), l.Close())
 }
 
-// fresh loads a program with these rules, which must be checked and canonical.
-func fresh(r Rules) (loaded, error) {
+// programFor returns a program that knows the port, with these rules, which must
+// be checked and canonical. It costs a hundred times as much to load one as to
+// use that of another guest of the network.
+func programFor(port int, r Rules) (loaded, error) {
 	program, err := parsed()
 	if err != nil {
 		return loaded{}, err
 	}
-	return load(program, r)
+	netns, err := tcbpf.Namespace()
+	if err != nil {
+		return loaded{}, err
+	}
+	shared, own, err := encode(r, netns)
+	if err != nil {
+		return loaded{}, err
+	}
+	l, err := find(program, shared, port, own)
+	if err != nil || l.program >= 0 {
+		return l, err
+	}
+	if l, err = load(program, shared); err != nil {
+		return l, err
+	}
+	if err = l.admit(port, own); err != nil {
+		return l, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
 // unbypassed are the rules, whatever else is at the port.
@@ -96,18 +116,22 @@ func Observe(port int) (Rules, State, error) {
 	if !program.HasTag(p.Tag) {
 		return Rules{}, Changed, nil
 	}
-	var value []byte
-	err = withMap(p.ID, rulesMap, func(m tcbpf.FD, s tcbpf.MapSpec) error {
-		value = make([]byte, s.Value)
-		return m.Get(0, value)
+	var shared []byte
+	var own identity
+	err = withMaps(p.ID, func(maps tcbpf.Maps) (err error) {
+		if shared, err = value(maps, rulesMap, 0, 1); err != nil {
+			return err
+		}
+		own, err = loaded{maps: maps}.identity(port)
+		return err
 	})
-	if errors.Is(err, errNoMap) {
+	if errors.Is(err, errNoMap) || err == nil && own.Ifindex != uint32(port) {
 		return Rules{}, Changed, nil
 	}
 	if err != nil {
 		return Rules{}, Absent, fmt.Errorf("read rules of the guard of link %d: %w", port, err)
 	}
-	r, err := decode(value)
+	r, err := decode(shared, own)
 	r.Bypass = p.Before
 	return r, InPlace, err
 }

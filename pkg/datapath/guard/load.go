@@ -1,9 +1,11 @@
 package guard
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
@@ -14,7 +16,7 @@ import (
 // program's constants, which clang calls by another name.
 const (
 	rulesMap = "guard_rules"
-	stormMap = "guard_storm"
+	portsMap = "guard_ports"
 	dropsMap = "guard_drops"
 	lastMap  = "guard_last"
 )
@@ -22,29 +24,32 @@ const (
 // loaded is a program in the kernel, with its maps.
 type loaded struct {
 	program tcbpf.FD
-	maps    map[string]tcbpf.FD
+	maps    tcbpf.Maps
 }
 
-func (l loaded) Close() error {
-	errs := []error{l.program.Close()}
-	for _, m := range l.maps {
-		errs = append(errs, m.Close())
+func (l loaded) Close() error { return errors.Join(l.program.Close(), l.maps.Close()) }
+
+// find returns a program with these constants that is in the kernel already, and
+// that took the port; one without a descriptor if there is none.
+func find(program *tcbpf.Object, shared []byte, port int, own identity) (loaded, error) {
+	p, maps, err := program.Find(func(p tcbpf.FD, maps tcbpf.Maps) bool {
+		there, err := value(maps, rulesMap, 0, 1)
+		return err == nil && bytes.Equal(there, shared) && loaded{p, maps}.admit(port, own) == nil
+	})
+	if errors.Is(err, fs.ErrPermission) { // but it may load one
+		err = nil
 	}
-	return errors.Join(errs...)
+	return loaded{p, maps}, err
 }
 
-// load hands a program with these rules, which must be canonical, to the kernel.
-func load(program *tcbpf.Object, r Rules) (loaded, error) {
-	l := loaded{program: -1, maps: map[string]tcbpf.FD{}}
-	value, err := encode(r)
-	if err != nil {
-		return l, err
-	}
+// load hands a program with these constants to the kernel.
+func load(program *tcbpf.Object, shared []byte) (l loaded, err error) {
+	l = loaded{program: -1, maps: tcbpf.Maps{}}
 	for name, spec := range program.Maps {
 		var m tcbpf.FD
 		switch name {
 		case tcbpf.Constants:
-			m, err = frozen(spec, value)
+			m, err = frozen(spec, shared)
 		case dropsMap:
 			spec.Types, spec.KeyType, spec.ValueType = countersTypes(), countersKey, countersValue
 			fallthrough
@@ -55,12 +60,80 @@ func load(program *tcbpf.Object, r Rules) (loaded, error) {
 		if err != nil {
 			return l, errors.Join(err, l.Close())
 		}
-		l.maps[name] = m
+		l.maps[name] = tcbpf.Map{FD: m, MapSpec: spec}
 	}
 	if l.program, err = program.Load("guard", "Dual BSD/GPL", l.maps); err != nil {
 		return l, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// errTaken says that another port has the place.
+var errTaken = errors.New("the port's place is taken")
+
+// admit tells the program of a port, and begins its counters anew; errTaken if
+// there is no place for it.
+func (l loaded) admit(port int, own identity) error {
+	cpus, err := possibleCPUs()
+	if err != nil {
+		return err
+	}
+	if err := l.vacate(port); err != nil {
+		return err
+	}
+	for name, copies := range map[string]int{lastMap: 1, dropsMap: cpus} {
+		m := l.maps[name]
+		if err := m.Put(uint32(port), make([]byte, copies*int(m.Value))); err != nil {
+			return refused(err, "write BPF map "+name)
+		}
+	}
+	// The port's name comes last: half of the rules are heard by nobody.
+	for _, own.Ifindex = range []uint32{0, uint32(port)} {
+		value, err := binary.Append(nil, binary.NativeEndian, own)
+		if err != nil {
+			return err
+		}
+		if m := l.maps[portsMap]; len(value) != int(m.Value) {
+			return fmt.Errorf("the program has %d bytes of rules for a port, the plugin %d", m.Value, len(value))
+		} else if err := m.Put(place(port), value); err != nil {
+			return refused(err, "write BPF map "+portsMap)
+		}
+	}
+	return nil
+}
+
+// place is that of a port in guard_ports.
+func place(port int) uint32 { return uint32(port) % ports }
+
+// ports is PORTS in bpf/rules.h.
+const ports = 1024
+
+// vacate makes a port's place free, if it is of one that is gone: nobody says so
+// when a port goes.
+func (l loaded) vacate(port int) error {
+	there, err := l.identity(port)
+	if err != nil || there.Ifindex == 0 || there.Ifindex == uint32(port) {
+		return err
+	}
+	if here, err := tcbpf.LinkExists(there.Ifindex); err != nil || here {
+		return errors.Join(err, errTaken)
+	}
+	for _, name := range []string{dropsMap, lastMap} {
+		if err := l.maps[name].Delete(there.Ifindex); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return refused(err, "write BPF map "+name)
+		}
+	}
+	return nil
+}
+
+// identity is what is in the port's place.
+func (l loaded) identity(port int) (id identity, err error) {
+	raw, err := value(l.maps, portsMap, place(port), 1)
+	if err != nil {
+		return id, err
+	}
+	_, err = binary.Decode(raw, binary.NativeEndian, &id)
+	return id, err
 }
 
 // frozen makes the map of the constants, of which the program must be sure when
@@ -100,9 +173,12 @@ func countersTypes() []byte {
 	types := []uint32{
 		1, kindInt, 4, 32, // u32, 32 bits
 		5, kindInt, 8, 64,
-		9, kindStruct | uint32(len(reasons)), uint32(8 * len(reasons)),
+		9, kindStruct | uint32(len(reasons)-1), uint32(8 * len(reasons)),
 	}
 	for i, r := range reasons {
+		if Reason(i) == passed { // counted elsewhere
+			continue
+		}
 		types = append(types, uint32(len(text)), countersMember, uint32(64*i))
 		text += strings.ReplaceAll(r.name, "-", "_") + "\x00"
 	}

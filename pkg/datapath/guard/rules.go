@@ -30,6 +30,7 @@ type net6 struct{ Net, Mask [16]byte }
 
 // constants is struct rules of bpf/rules.h.
 type constants struct {
+	Netns                      uint64
 	Flags, HostAccess, Router  uint32
 	MACsLen, HostMACsLen       uint32
 	Own4Len, Own6Len           uint32
@@ -38,15 +39,24 @@ type constants struct {
 	StormLimit                 uint32 // only to be read back
 	StormInterval, StormBurst  uint64 // ns
 	Plain                      [4]uint64
-	MACs                       [linkspec.MaxGuardMACs]uint64
 	HostMACs                   [linkspec.MaxGuardHostMACs]uint64
-	Own6                       [linkspec.MaxGuardAddresses]net6
 	Subnets6                   [linkspec.MaxGuardSubnets]net6
 	Gateways6                  [linkspec.MaxGuardGateways][16]byte
-	Own4                       [linkspec.MaxGuardAddresses]net4
 	Subnets4                   [linkspec.MaxGuardSubnets]net4
 	Gateways4                  [linkspec.MaxGuardGateways][4]byte
 	VLANs                      [64]uint64
+}
+
+// identity is struct port of bpf/rules.h.
+type identity struct {
+	MACs    [linkspec.MaxGuardMACs]uint64
+	Own4    [linkspec.MaxGuardAddresses]net4
+	Own6    [linkspec.MaxGuardAddresses]net6
+	Storm   uint64
+	Passed  uint64
+	Ifindex uint32
+	_       uint32
+	_       [8]uint64
 }
 
 // plain are the protocols in which nothing has to be looked at: IPv4, DCCP, IPv6,
@@ -56,21 +66,22 @@ var plain = []int{4, 33, 41, 47, 50, 108, 115, 132, 136, 137}
 
 const vrrp = 112
 
-// encode returns the contents of the program's constants. The rules must be
-// checked and canonical.
-func encode(r Rules) ([]byte, error) {
-	var c constants
+// encode returns the contents of the program's constants, which guests of a
+// network have in common, and what is the port's own. The rules must be checked
+// and canonical.
+func encode(r Rules, netns uint64) (shared []byte, id identity, err error) {
+	c := constants{Netns: netns}
 	c.setFlags(r)
 	c.setPlain(r)
 	c.Router = uint32(r.Router)
-	c.MACsLen = encodeMACs(c.MACs[:], r.MACs)
+	c.MACsLen = encodeMACs(id.MACs[:], r.MACs)
 	c.HostMACsLen = encodeMACs(c.HostMACs[:], r.HostMACs)
 	if !r.L2Only {
 		own := make([]netip.Prefix, 0, linkspec.MaxGuardAddresses)
 		for _, a := range r.LinkLocals() {
 			own = append(own, netip.PrefixFrom(a, 128))
 		}
-		c.Own4Len, c.Own6Len = encodeNets(c.Own4[:], c.Own6[:], append(own, r.Addresses...))
+		c.Own4Len, c.Own6Len = encodeNets(id.Own4[:], id.Own6[:], append(own, r.Addresses...))
 	}
 	c.Subnets4Len, c.Subnets6Len = encodeNets(c.Subnets4[:], c.Subnets6[:], r.Subnets)
 	for _, g := range r.Gateways {
@@ -90,7 +101,8 @@ func encode(r Rules) ([]byte, error) {
 		c.StormInterval = uint64(time.Second) / uint64(r.StormLimit)
 		c.StormBurst = uint64(time.Second) - c.StormInterval
 	}
-	return binary.Append(nil, binary.NativeEndian, c)
+	shared, err = binary.Append(nil, binary.NativeEndian, c)
+	return shared, id, err
 }
 
 func (c *constants) setFlags(r Rules) {
@@ -156,17 +168,17 @@ func encodeNets(to4 []net4, to6 []net6, prefixes []netip.Prefix) (n4, n6 uint32)
 }
 
 // decode is the inverse of encode.
-func decode(b []byte) (Rules, error) {
+func decode(shared []byte, id identity) (Rules, error) {
 	var c constants
-	if _, err := binary.Decode(b, binary.NativeEndian, &c); err != nil {
+	if _, err := binary.Decode(shared, binary.NativeEndian, &c); err != nil {
 		return Rules{}, err
 	}
 	r := Rules{
 		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, Metadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0, StormLimit: int(c.StormLimit),
 		Router: int(c.Router), HostAccess: hostAccess[min(int(c.HostAccess), len(hostAccess)-1)],
-		MACs:      decodeMACs(c.MACs[:], c.MACsLen),
+		MACs:      decodeMACs(id.MACs[:], c.MACsLen),
 		HostMACs:  decodeMACs(c.HostMACs[:], c.HostMACsLen),
-		Addresses: decodeNets(c.Own4[:], c.Own6[:], c.Own4Len, c.Own6Len),
+		Addresses: decodeNets(id.Own4[:], id.Own6[:], c.Own4Len, c.Own6Len),
 		Subnets:   decodeNets(c.Subnets4[:], c.Subnets6[:], c.Subnets4Len, c.Subnets6Len),
 	}
 	for i := range min(c.Gateways4Len, linkspec.MaxGuardGateways) {

@@ -10,7 +10,11 @@ func Supported() error {
 		return err
 	}
 	r := Rules{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}}
-	l, err := load(program, r.Canonical())
+	shared, _, err := encode(r.Canonical(), 0)
+	if err != nil {
+		return err
+	}
+	l, err := load(program, shared)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func TestVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, err := encode(hostRules("gateway", 1))
+	value, _, err := encode(hostRules("gateway", 1), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

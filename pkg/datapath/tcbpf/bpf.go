@@ -64,7 +64,8 @@ type (
 	}
 	getByID struct {
 		id   uint32
-		rest [2]uint32
+		next uint32 // what BPF_PROG_GET_NEXT_ID writes
+		_    uint32
 	}
 	getInfo struct {
 		fd, size uint32
@@ -73,7 +74,9 @@ type (
 	}
 	freeze      struct{ fd uint32 }
 	programInfo struct {
-		_     [4]uint32 // type, id, tag
+		kind  uint32
+		_     uint32 // id
+		tag   [8]byte
 		_     [2]uint32 // sizes of the code
 		_     [3]uint64 // the code, and when it was loaded
 		_     uint32
@@ -139,16 +142,19 @@ func (s MapSpec) Make() (FD, error) {
 	return FD(fd), err
 }
 
-// Put writes the element of an array.
+// Put writes the element of an array, or of a hash table with such a key.
 func (f FD) Put(index uint32, value []byte) error {
 	return f.element(unix.BPF_MAP_UPDATE_ELEM, index, value)
 }
 
-// Get reads the element of an array into value, which has its size; that of a
-// per-CPU array is one value for each possible CPU.
+// Get reads an element into value, which has its size; that of a per-CPU map is
+// one value for each possible CPU. unix.ENOENT says that there is none.
 func (f FD) Get(index uint32, value []byte) error {
 	return f.element(unix.BPF_MAP_LOOKUP_ELEM, index, value)
 }
+
+// Delete takes an element out of a hash table. unix.ENOENT says that there is none.
+func (f FD) Delete(key uint32) error { return f.element(unix.BPF_MAP_DELETE_ELEM, key, nil) }
 
 func (f FD) element(command int, index uint32, value []byte) error {
 	_, err := bpf(command, &mapElement{fd: uint32(f), key: &index, value: unsafe.SliceData(value), flags: unix.BPF_ANY})
@@ -163,32 +169,68 @@ func (f FD) Freeze() error {
 
 // ProgramByID returns a program in the kernel; unix.ENOENT if it is gone.
 func ProgramByID(id uint32) (FD, error) {
-	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, &getByID{id: id, rest: [2]uint32{}})
+	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, &getByID{id: id, next: 0})
 	return FD(fd), err
 }
 
-// MapOf returns the program's map of that name, and its size: the bytes of a
-// value (on one CPU) and the number of them. It is -1 if there is none.
-func (f FD) MapOf(name string) (FD, MapSpec, error) {
+// programAfter returns the id of the next program, of whatever kind.
+func programAfter(id uint32) (uint32, error) {
+	a := getByID{id: id, next: 0}
+	_, err := bpf(unix.BPF_PROG_GET_NEXT_ID, &a)
+	return a.next, err
+}
+
+// tag returns what the kernel calls the program's code; nil if it is no filter.
+func (f FD) tag() ([]byte, error) {
+	info := new(programInfo)
+	err := f.info(unsafe.Pointer(info), unsafe.Offsetof(info.count))
+	if err != nil || info.kind != unix.BPF_PROG_TYPE_SCHED_CLS {
+		return nil, err
+	}
+	return info.tag[:], nil
+}
+
+// Map is a map of a program's. Its specification has no types.
+type Map struct {
+	FD
+	MapSpec
+}
+
+// Maps returns the program's maps by name. The caller closes them.
+func (f FD) Maps() (Maps, error) {
 	info := new(programInfo)
 	info.count, info.ids = maxMaps, new([maxMaps]uint32)
 	if err := f.info(unsafe.Pointer(info), unsafe.Offsetof(info.ids)+8); err != nil {
-		return -1, MapSpec{}, err
+		return nil, err
 	}
+	maps := Maps{}
 	for _, id := range info.ids[:min(info.count, maxMaps)] {
-		fd, err := bpf(unix.BPF_MAP_GET_FD_BY_ID, &getByID{id: id, rest: [2]uint32{}})
+		fd, err := bpf(unix.BPF_MAP_GET_FD_BY_ID, &getByID{id: id, next: 0})
 		if err != nil {
-			return -1, MapSpec{}, err
+			return nil, errors.Join(err, maps.Close())
 		}
 		s, err := FD(fd).spec()
-		if err == nil && s.Name == name {
-			return FD(fd), s, nil
+		if err != nil {
+			return nil, errors.Join(err, FD(fd).Close(), maps.Close())
 		}
-		if err = errors.Join(err, FD(fd).Close()); err != nil {
-			return -1, MapSpec{}, err
+		if _, twice := maps[s.Name]; twice {
+			s.Name += " of the same name"
 		}
+		maps[s.Name] = Map{FD(fd), s}
 	}
-	return -1, MapSpec{}, nil
+	return maps, nil
+}
+
+// Maps are maps by name.
+type Maps map[string]Map
+
+// Close gives all of them back.
+func (m Maps) Close() error {
+	var errs []error
+	for _, one := range m {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (f FD) spec() (MapSpec, error) {

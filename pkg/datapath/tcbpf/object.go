@@ -25,6 +25,7 @@ type Object struct {
 
 	code       []byte // instructions of 8 bytes, with nothing for the maps
 	references []reference
+	tags       [2][]byte // what kernels call the code, before 6.18 and since
 }
 
 // Constants is the name of the map of constants.
@@ -80,6 +81,9 @@ func ParseObject(raw []byte) (*Object, error) {
 			return nil, err
 		}
 	}
+	// What tells maps apart, and the place in them, does not count.
+	short, long := sha1.Sum(o.code), sha256.Sum256(o.code) //nolint:gosec // see the import
+	o.tags = [2][]byte{short[:8], long[:8]}
 	return o, nil
 }
 
@@ -112,19 +116,70 @@ func (o *Object) refer(f *elf.File, at int, s elf.Symbol, maps []byte) error {
 	return nil
 }
 
-// HasTag tells whether the kernel's tag of a program is that of this one. What
-// tells maps apart, and the place in them, does not count.
+// HasTag tells whether the kernel's tag of a program, in hexadecimal, is that of
+// this one.
 func (o *Object) HasTag(tag string) bool {
-	long, short := sha256.Sum256(o.code), sha1.Sum(o.code) //nolint:gosec // see the import
-	return tag == hex.EncodeToString(long[:8]) || tag == hex.EncodeToString(short[:8])
+	b, err := hex.DecodeString(tag)
+	return err == nil && o.tagged(b)
+}
+
+func (o *Object) tagged(tag []byte) bool {
+	return bytes.Equal(tag, o.tags[0]) || bytes.Equal(tag, o.tags[1])
+}
+
+// maxPrograms bounds how many programs Find looks at: a few microseconds for each.
+const maxPrograms = 1024
+
+// Find returns a program in the kernel with this code, and its maps, that ok
+// takes. The caller closes both; -1 and nil are none. It takes CAP_SYS_ADMIN.
+func (o *Object) Find(ok func(FD, Maps) bool) (FD, Maps, error) {
+	id := uint32(0)
+	for range maxPrograms {
+		var err error
+		if id, err = programAfter(id); errors.Is(err, unix.ENOENT) {
+			break
+		} else if err != nil {
+			return -1, nil, err
+		}
+		p, maps, err := o.look(id)
+		if err != nil {
+			return -1, nil, err
+		}
+		if p >= 0 && ok(p, maps) {
+			return p, maps, nil
+		}
+		if err := errors.Join(p.Close(), maps.Close()); err != nil {
+			return -1, nil, err
+		}
+	}
+	return -1, nil, nil
+}
+
+// look returns the program with that id if it has this code, and is still there.
+func (o *Object) look(id uint32) (FD, Maps, error) {
+	p, err := ProgramByID(id)
+	if errors.Is(err, unix.ENOENT) {
+		return -1, nil, nil
+	}
+	if err != nil {
+		return -1, nil, err
+	}
+	tag, err := p.tag()
+	var maps Maps
+	if err == nil && o.tagged(tag) {
+		if maps, err = p.Maps(); err == nil {
+			return p, maps, nil
+		}
+	}
+	return -1, nil, errors.Join(err, p.Close())
 }
 
 // Load hands the program to the kernel, with these maps. The caller closes it in
 // any case: the kernel keeps what is attached.
-func (o *Object) Load(name, license string, maps map[string]FD) (FD, error) {
+func (o *Object) Load(name, license string, maps Maps) (FD, error) {
 	code := bytes.Clone(o.code)
 	for _, r := range o.references {
-		binary.NativeEndian.PutUint32(code[r.at+4:], uint32(maps[r.name]))
+		binary.NativeEndian.PutUint32(code[r.at+4:], uint32(maps[r.name].FD))
 		binary.NativeEndian.PutUint32(code[r.at+instruction+4:], r.value)
 	}
 	return load(code, name, license)

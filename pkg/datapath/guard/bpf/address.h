@@ -35,16 +35,16 @@ static __always_inline int gateway6(const __u64 *a)
 }
 
 /* Without layer 3 rules all addresses are the guest's, but a gateway's never is. */
-static __always_inline int own4(__be32 a)
+static __always_inline int own4(struct frame *f, __be32 a)
 {
 	if (rules.flags & GATEWAYS && gateway4(a))
 		return 0;
-	return !(rules.flags & LAYER3) || in_nets4(rules.own4, rules.own4_len, MAX_ADDRESSES, a);
+	return !(rules.flags & LAYER3) || in_nets4(f->port->own4, rules.own4_len, MAX_ADDRESSES, a);
 }
 
-static __always_inline int own6(const __u64 *a)
+static __always_inline int own6(struct frame *f, const __u64 *a)
 {
 	if (rules.flags & GATEWAYS && gateway6(a))
 		return 0;
-	return !(rules.flags & LAYER3) || in_nets6(rules.own6, rules.own6_len, MAX_ADDRESSES, a);
+	return !(rules.flags & LAYER3) || in_nets6(f->port->own6, rules.own6_len, MAX_ADDRESSES, a);
 }

@@ -23,9 +23,9 @@ static __always_inline enum reason arp(struct frame *f)
 	target = *(const __be32 *)a->target_ip;
 	if (!sender && a->operation == bpf_htons(1)) {
 		/* Whoever probes for an address keeps others from taking it. */
-		STOP(ARP_PROBE, !own4(target));
+		STOP(ARP_PROBE, !own4(f, target));
 		return PASSED;
 	}
-	STOP(ARP_SENDER_IP, !sender || !own4(sender));
+	STOP(ARP_SENDER_IP, !sender || !own4(f, sender));
 	return PASSED;
 }

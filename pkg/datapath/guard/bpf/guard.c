@@ -19,18 +19,20 @@ struct map {
 	__u32 type, key_size, value_size, max_entries, map_flags;
 };
 
-#define MAP(name, kind, value, n)                                              \
+#define MAP(name, kind, value, flags)                                          \
 	struct map SEC("maps") name = {                                        \
-		.type = kind, .key_size = 4, .value_size = value, .max_entries = n, \
+		.type = kind, .key_size = 4, .value_size = value,              \
+		.max_entries = PORTS, .map_flags = flags,                      \
 	}
 
 /* Constants to the verifier: rules that are not in use cost nothing, not even at
  * load time. */
 const volatile struct rules rules;
 
-MAP(guard_storm, BPF_MAP_TYPE_ARRAY, sizeof(__u64), 1);
-MAP(guard_drops, BPF_MAP_TYPE_PERCPU_ARRAY, REASONS * sizeof(__u64), 1);
-MAP(guard_last, BPF_MAP_TYPE_ARRAY, sizeof(struct sample), REASONS);
+MAP(guard_ports, BPF_MAP_TYPE_ARRAY, sizeof(struct port), 0);
+/* by interface index; looked up for what is dropped only */
+MAP(guard_drops, BPF_MAP_TYPE_PERCPU_HASH, REASONS * sizeof(__u64), BPF_F_NO_PREALLOC);
+MAP(guard_last, BPF_MAP_TYPE_HASH, REASONS * sizeof(struct sample), BPF_F_NO_PREALLOC);
 
 /*
  * STOP is a rule. FAIL is one without which nothing could go on: it ends the
@@ -50,6 +52,7 @@ MAP(guard_last, BPF_MAP_TYPE_ARRAY, sizeof(struct sample), REASONS);
 /* A frame on its way through the judgement. */
 struct frame {
 	struct __sk_buff *skb;
+	struct port *port;
 	void *data, *end;
 	__u64 src, dst; /* MAC addresses */
 };
@@ -135,7 +138,7 @@ static __always_inline enum reason judge(struct frame *f)
 		FAIL(TRUNCATED_ETHERNET);
 	f->dst = mac(f->data);
 	f->src = mac(f->data + ETH_ALEN);
-	STOP(SOURCE_MAC, !in_macs(rules.macs, rules.macs_len, MAX_MACS, f->src));
+	STOP(SOURCE_MAC, !in_macs(f->port->macs, rules.macs_len, MAX_MACS, f->src));
 	/* 01:80:c2:00:00:xx: never forwarded, but heard by the bridge */
 	STOP(LINK_LOCAL_GROUP, (f->dst & 0xffffffffffULL) == 0xc28001ULL);
 	/* The kernel takes the outer tag off a frame before it gets here. */
@@ -165,30 +168,29 @@ static __always_inline enum reason judge(struct frame *f)
  */
 static __always_inline enum reason storm(struct frame *f)
 {
-	__u32 zero = 0;
-	__u64 now, *next;
+	__u64 now;
 
 	if (!rules.storm_interval || !GROUP(f->dst))
 		return PASSED;
-	next = bpf_map_lookup_elem(&guard_storm, &zero);
-	if (!next)
-		FAIL(STORM);
 	now = bpf_ktime_get_ns();
-	if (*next < now)
-		*next = now;
-	STOP(STORM, *next - now > rules.storm_burst);
-	*next += rules.storm_interval;
+	if (f->port->storm < now)
+		f->port->storm = now;
+	STOP(STORM, f->port->storm - now > rules.storm_burst);
+	f->port->storm += rules.storm_interval;
 	return PASSED;
 }
 
 /* Ten frames a second of each reason are enough for whoever asks why. */
-static __always_inline void sample(struct __sk_buff *skb, __u32 why)
+static __always_inline void sample(struct __sk_buff *skb, __u32 port, __u64 why)
 {
-	struct sample *s = bpf_map_lookup_elem(&guard_last, &why);
+	struct sample *s = bpf_map_lookup_elem(&guard_last, &port);
 	__u64 now = bpf_ktime_get_ns();
 	__u64 n;
 
-	if (!s || (s->time && now - s->time < 100000000))
+	if (!s)
+		return;
+	s += why;
+	if (s->time && now - s->time < 100000000)
 		return;
 	s->time = now;
 	s->length = skb->len;
@@ -202,24 +204,26 @@ static __always_inline void sample(struct __sk_buff *skb, __u32 why)
 SEC("tc")
 int guard(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
-	struct frame f = { .skb = skb };
-	__u64 *counts = bpf_map_lookup_elem(&guard_drops, &zero);
+	__u32 ifindex = skb->ifindex, place = ifindex & (PORTS - 1);
+	struct frame f = { .skb = skb, .port = bpf_map_lookup_elem(&guard_ports, &place) };
+	__u64 *counts;
 	__u64 why;
 
-	if (!counts)
+	/* A port that the program was not told of is nobody's. */
+	if (!f.port || f.port->ifindex != ifindex)
 		return TC_ACT_SHOT;
 	why = judge(&f);
 	if (why == PASSED)
 		why = storm(&f);
 	if (why == PASSED) {
-		counts[PASSED]++;
+		__sync_fetch_and_add(&f.port->passed, 1);
 		return TC_ACT_UNSPEC;
 	}
 	why = forget(skb, why);
-	if (why < REASONS) {
+	counts = bpf_map_lookup_elem(&guard_drops, &ifindex);
+	if (counts && why < REASONS) {
 		counts[why]++;
-		sample(skb, why);
+		sample(skb, ifindex, why);
 	}
 	return TC_ACT_SHOT;
 }

@@ -31,7 +31,7 @@ static __always_inline enum reason dhcp4(struct frame *f, __be16 sport, __u32 le
 		FAIL(DHCP4_CLIENT);
 	STOP(DHCP4_CLIENT, sport != bpf_htons(68) || b.op != 1 || b.giaddr);
 	STOP(DHCP4_HARDWARE, b.htype != 1 || b.hlen != ETH_ALEN || mac(b.chaddr) != f->src);
-	STOP(DHCP4_CIADDR, b.ciaddr && !own4(b.ciaddr));
+	STOP(DHCP4_CIADDR, b.ciaddr && !own4(f, b.ciaddr));
 	return PASSED;
 }
 
@@ -114,7 +114,7 @@ static __always_inline enum reason ipv4(struct frame *f)
 	total = bpf_ntohs(ip->length);
 	STOP(IP4_LENGTH, total < header || total > f->skb->len - ETH_HLEN);
 	if (ip->src)
-		STOP(IP4_SOURCE, !own4(ip->src));
+		STOP(IP4_SOURCE, !own4(f, ip->src));
 	else
 		STOP(IP4_UNSPECIFIED, !dhcp_discover(f, ip));
 	STOP(METADATA_SERVICE, rules.flags & METADATA && ip->dst == bpf_htonl(0xa9fea9fe));

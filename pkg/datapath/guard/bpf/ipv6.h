@@ -99,7 +99,7 @@ static __always_inline enum reason neighbour(struct frame *f, struct chain *c, _
 			FAIL(TRUNCATED_TRANSPORT);
 		/* Whoever looks for an address without one keeps others from taking it. */
 		if (advertisement || !c->someone)
-			STOP(ND_TARGET, !own6(target));
+			STOP(ND_TARGET, !own6(f, target));
 		kind += advertisement;
 		other = ND_NONCE - (ND_NONCE - ND_TARGET_MAC) * advertisement;
 	}
@@ -197,7 +197,7 @@ static __always_inline enum reason ipv6(struct frame *f)
 	c.off = opaque(c.off);
 	c.end = opaque(c.end);
 	c.someone = opaque(src[0] | src[1]);
-	STOP(IP6_SOURCE, c.someone && !own6(src));
+	STOP(IP6_SOURCE, c.someone && !own6(f, src));
 	c.someone = opaque(c.someone);
 	STOP(METADATA_SERVICE, rules.flags & METADATA && !((dst[0] ^ bpf_cpu_to_be64(0xfd000ec200000000)) |
 					 (dst[1] ^ bpf_cpu_to_be64(0x254))));

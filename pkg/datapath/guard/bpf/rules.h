@@ -26,8 +26,13 @@ struct net6 {
 	__u64 net[2], mask[2];
 };
 
-/* MAC addresses are in the low 48 bits, first byte lowest. */
+/*
+ * What the guests of a network have in common: constants to the program, of which
+ * all ports with the same ones share one. MAC addresses are in the low 48 bits,
+ * first byte lowest.
+ */
 struct rules {
+	__u64 netns; /* inode of the network namespace that the ports' indexes are of */
 	__u32 flags;
 	__u32 host_access;
 	__u32 bridge; /* ifindex of whoever routes for the guest */
@@ -39,15 +44,27 @@ struct rules {
 	__u64 storm_interval; /* ns from one group frame to the next; 0: no limit */
 	__u64 storm_burst;    /* ns that they may run ahead */
 	__u64 plain[4]; /* a bit for each protocol */
-	__u64 macs[MAX_MACS];
 	__u64 host_macs[MAX_HOST_MACS];
-	struct net6 own6[MAX_ADDRESSES];
 	struct net6 subnets6[MAX_SUBNETS];
 	__u64 gateways6[MAX_GATEWAYS][2];
-	struct net4 own4[MAX_ADDRESSES];
 	struct net4 subnets4[MAX_SUBNETS];
 	__be32 gateways4[MAX_GATEWAYS];
 	__u64 vlans[64]; /* a bit for each VLAN ID */
+};
+
+/* Places for ports, a power of two. A port's is the rest of its interface index. */
+#define PORTS 1024
+
+/* What is a port's own. How many there are of each, the rules say. */
+struct port {
+	__u64 macs[MAX_MACS];
+	struct net4 own4[MAX_ADDRESSES];
+	struct net6 own6[MAX_ADDRESSES];
+	__u64 storm;  /* ns of CLOCK_MONOTONIC: when the next group frame is due */
+	__u64 passed; /* frames */
+	__u32 ifindex;
+	__u32 unused;
+	__u64 apart[8]; /* what is written is in no cache line of the next port's */
 };
 
 /* Why a frame was dropped: a reason for each rule. */
