@@ -36,6 +36,10 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		for placement, tap := range placements {
 			t.Run(placement+" "+test.name, func(t *testing.T) {
 				a := newArena(t, tap, nil, neighbourOf)
+				if test.name == "locked" && !strings.Contains(a.h.sh("ip -d -j link show "+a.port), `"locked":`) {
+					t.Log("this kernel has no such flag (before 5.16)")
+					return
+				}
 				a.h.mine = append(a.h.mine, "elsewhere", "nowhere")
 				a.n.holds(a.v)
 				a.h.sh(strings.ReplaceAll(test.change, "PORT", a.port))

@@ -34,14 +34,27 @@ func run(plugins string) error {
 		if err := rates(plugins); err != nil {
 			return err
 		}
-		return attachments(plugins)
+		if err := unpin(); err != nil {
+			return err
+		}
+		if err := attachments(plugins, "the only guest of its network"); err != nil {
+			return err
+		}
+		for _, mode := range modes {
+			a := attachment{plugins: plugins, mode: mode, id: "first-" + mode}
+			if err := a.add(); err != nil {
+				return err
+			}
+			defer func() { _ = a.del() }() // and at worst with the namespace
+		}
+		return attachments(plugins, "one more guest")
 	})
 }
 
 // rates compares two pairs of guests, each on a bridge of its own.
 func rates(plugins string) error {
 	var paths [2]path
-	for i, mode := range []string{"off", "enforce"} {
+	for i, mode := range modes {
 		p, err := newPath(plugins, mode)
 		if err != nil {
 			return fmt.Errorf("guests with mode %s: %w", mode, err)
@@ -76,19 +89,24 @@ func rates(plugins string) error {
 	return nil
 }
 
-// attachments compares ADDs and DELs, of guests that come and go one by one, on all
-// CPUs.
-func attachments(plugins string) error {
+// modes are without guard and with it.
+var modes = [2]string{"off", "enforce"}
+
+// unpin lets the thread run on all CPUs.
+func unpin() error {
 	var all unix.CPUSet
 	for cpu := range runtime.NumCPU() {
 		all.Set(cpu)
 	}
-	if err := unix.SchedSetaffinity(0, &all); err != nil {
-		return err
-	}
+	return unix.SchedSetaffinity(0, &all)
+}
+
+// attachments compares ADDs and DELs, of guests that come and go one by one, on all
+// CPUs.
+func attachments(plugins, who string) error {
 	var adds, dels [2][]cost
 	for n := range lifes {
-		for i, mode := range []string{"off", "enforce"} {
+		for i, mode := range modes {
 			a := attachment{plugins: plugins, mode: mode, id: fmt.Sprintf("life%d", n)}
 			if err := a.add(); err != nil {
 				return err
@@ -103,8 +121,8 @@ func attachments(plugins string) error {
 		verb string
 		took [2][]cost
 	}{{"ADD", adds}, {"DEL", dels}} {
-		report(v.verb+" of microvm-bridge, ms of CPU time", v.took, func(c cost) time.Duration { return c.cpu })
-		report(v.verb+" of microvm-bridge, ms", v.took, func(c cost) time.Duration { return c.wall })
+		report(v.verb+" of microvm-bridge for "+who+", ms of CPU time", v.took, func(c cost) time.Duration { return c.cpu })
+		report(v.verb+" of microvm-bridge for "+who+", ms", v.took, func(c cost) time.Duration { return c.wall })
 	}
 	return nil
 }
