@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ type arena struct {
 	index            int // of the port; 0 for one without a guard
 	wire             int // a packet socket at br0
 	serial           uint16
+	before           string // the tables after the last frame
 }
 
 // placements are where a guest's tap may be.
@@ -177,11 +180,35 @@ func (a *arena) barrier() (heard [][]byte) {
 	}
 }
 
-// tables is whom the host and the bridge take for whom. That the guest is itself
-// may come and go, and so may the groups that the host itself is in.
+// tables is whom the host and the bridge take for whom, and which ports they take
+// for those of multicast routers. That the guest is itself may come and go, and so
+// may the groups that the host itself is in.
 func (a *arena) tables() string {
 	a.t.Helper()
-	return a.h.sh(`bridge fdb show br br0 | sort; ip neigh show dev br0 | grep lladdr | sed 's/ [A-Z ]*$//' | grep -v '^` + frames.Guest4 + ` lladdr ` + frames.GuestMAC + `$' | sort; bridge mdb show dev br0 | sed '/ port br0 /d'; bridge -d link show | grep -o 'dev.*mcast_router [0-9]' || true`)
+	var out bytes.Buffer
+	err := a.h.do(func() error {
+		bridge := exec.Command("bridge", "-d", "-batch", "-")
+		bridge.Stdin = strings.NewReader("fdb show br br0\nmdb show dev br0\n")
+		neighbours := exec.Command("ip", "neigh", "show", "dev", "br0")
+		bridge.Stdout, neighbours.Stdout = &out, &out
+		return errors.Join(bridge.Run(), neighbours.Run())
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, " lladdr ") { // but for what the kernel thinks of it
+			line = strings.TrimRight(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ \n")
+		}
+		switch line = strings.TrimSpace(line); {
+		case line == frames.Guest4+" lladdr "+frames.GuestMAC, strings.Contains(line, " port br0 "), strings.HasSuffix(line, "INCOMPLETE"), strings.HasSuffix(line, "FAILED"):
+		default:
+			lines = append(lines, line)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // judged is how many frames the guard saw.
@@ -205,7 +232,9 @@ func (a *arena) judged() (sum uint64) {
 // even be sent.
 func (a *arena) achieved(frame []byte, header [vnetHeader]byte) (harm []string, refused bool) {
 	a.t.Helper()
-	before := a.tables()
+	if a.before == "" {
+		a.before = a.tables()
+	}
 	var seen uint64
 	if a.index != 0 {
 		seen = a.judged()
@@ -226,9 +255,11 @@ func (a *arena) achieved(frame []byte, header [vnetHeader]byte) (harm []string, 
 			harm = append(harm, "the neighbour got it")
 		}
 	}
-	if after := a.tables(); after != before {
-		harm = append(harm, "it changed "+changed(before, after))
+	after := a.tables()
+	if after != a.before {
+		harm = append(harm, "it changed "+changed(a.before, after))
 	}
+	a.before = after
 	return harm, false
 }
 
