@@ -66,6 +66,7 @@ func build(dir string) error {
 			"github.com/containernetworking/cni/cnitool",
 			"github.com/containernetworking/plugins/plugins/ipam/host-local",
 			"github.com/containernetworking/plugins/plugins/ipam/static",
+			"github.com/containernetworking/plugins/plugins/main/bridge",
 			"github.com/containernetworking/plugins/plugins/main/tap",
 			"github.com/containernetworking/plugins/plugins/meta/bandwidth",
 			"github.com/containernetworking/plugins/plugins/meta/firewall",
