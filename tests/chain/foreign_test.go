@@ -69,3 +69,30 @@ func TestForeignTapAfterFailure(t *testing.T) {
 		h.empty()
 	}
 }
+
+// A filter that runs before the guard could get a guest's frames past it: such a tap
+// is refused, and given back as it was. Nobody minds one that comes after it.
+func TestForeignTapWithFilter(t *testing.T) {
+	for _, filter := range []struct {
+		preference string
+		refused    bool
+	}{{"1", true}, {"9", true}, {"11", false}} {
+		t.Run(filter.preference, func(t *testing.T) {
+			h := newHost(t)
+			h.tap("tap0")
+			h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
+			h.sh("tc qdisc add dev tap0 clsact; tc filter add dev tap0 ingress pref " + filter.preference + " protocol ip u32 match ip src 198.51.100.99/32 flowid 1:1")
+			before := h.snapshot("ip -d link show tap0; tc filter show dev tap0 ingress; tc qdisc show dev tap0 clsact")
+			n, v := h.network("lab", newest, conf{"type": "other-tap"}, gateway), h.vm("vm1")
+			_, err := n.tryAdd(v)
+			if filter.refused {
+				wantError(t, err, 101, "before the guard: u32 at preference "+filter.preference, "tap0")
+				before.same(t)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			n.remove(v)
+			before.same(t)
+		})
+	}
+}

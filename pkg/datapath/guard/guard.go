@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -50,14 +51,18 @@ func filter(port int) tcbpf.Filter {
 // Attach guards the port with these rules, whatever rules were there. If they
 // are in place already, nothing is done. It returns a cnierr.Config error for
 // rules that make no sense, and a cnierr.Exists error if somebody else has the
-// place.
+// place, or one before it.
 func Attach(port int, r Rules) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
 	r = r.Canonical()
-	there, state, err := Observe(port)
-	if err != nil || state == InPlace && unbypassed(there).Equal(r) {
+	there, state, before, err := observe(port)
+	if err == nil && before != "" {
+		err = cnierr.New(cnierr.Exists, fmt.Sprintf("give it a preference above %d, or delete it: it may accept frames that the guard then never sees", Priority),
+			"link %d has a filter before the guard: %s", port, before)
+	}
+	if err != nil || state == InPlace && there.Equal(r) {
 		return err
 	}
 	l, err := programFor(port, r)
@@ -96,25 +101,27 @@ func programFor(port int, r Rules) (loaded, error) {
 	return l, nil
 }
 
-// unbypassed are the rules, whatever else is at the port.
-func unbypassed(r Rules) Rules {
-	r.Bypass = ""
-	return r
-}
-
 // Observe returns the rules of the port's guard if it is in place, and what
 // frames meet before it.
 func Observe(port int) (Rules, State, error) {
+	r, state, before, err := observe(port)
+	if state == InPlace {
+		r.Bypass = before
+	}
+	return r, state, err
+}
+
+func observe(port int) (r Rules, state State, before string, err error) {
 	p, err := filter(port).Observe()
 	if err != nil || p.ID == 0 {
-		return Rules{}, Absent, err
+		return Rules{}, Absent, p.Before, err
 	}
 	program, err := parsed()
 	if err != nil {
-		return Rules{}, Absent, err
+		return Rules{}, Absent, "", err
 	}
 	if !program.HasTag(p.Tag) {
-		return Rules{}, Changed, nil
+		return Rules{}, Changed, p.Before, nil
 	}
 	var shared []byte
 	var own identity
@@ -126,14 +133,13 @@ func Observe(port int) (Rules, State, error) {
 		return err
 	})
 	if errors.Is(err, errNoMap) || err == nil && own.Ifindex != uint32(port) {
-		return Rules{}, Changed, nil
+		return Rules{}, Changed, p.Before, nil
 	}
 	if err != nil {
-		return Rules{}, Absent, fmt.Errorf("read rules of the guard of link %d: %w", port, err)
+		return Rules{}, Absent, "", fmt.Errorf("read rules of the guard of link %d: %w", port, err)
 	}
-	r, err := decode(shared, own)
-	r.Bypass = p.Before
-	return r, InPlace, err
+	r, err = decode(shared, own)
+	return r, InPlace, p.Before, err
 }
 
 // Detach removes the guard. That there is none is no error.

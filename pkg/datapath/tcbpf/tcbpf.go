@@ -92,15 +92,19 @@ func (f Filter) add(p Loaded) error {
 	return err
 }
 
-// Observe returns the program of the filter. A filter of somebody else at the
-// priority, or one that is not direct-action, is as good as none.
+// Observe returns the program of the filter; without an ID if there is none. A
+// filter of somebody else at the priority, or one that is not direct-action, is as
+// good as none.
 func (f Filter) Observe() (Program, error) {
 	there, before, err := f.find()
 	if errors.Is(err, errTaken) {
 		return Program{}, nil
 	}
-	if err != nil || there == nil || !there.DirectAction {
+	if err != nil {
 		return Program{}, err
+	}
+	if there == nil || !there.DirectAction {
+		return Program{Before: before}, nil
 	}
 	return Program{ID: uint32(there.Id), Tag: there.Tag, Before: before}, nil
 }
