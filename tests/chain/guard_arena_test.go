@@ -64,11 +64,7 @@ func newArena(t *testing.T, tap, more conf, neighbour station) *arena {
 		others.plugins = []conf{n.plugins[0], n.plugins[1].with(conf{"guard": nil})}
 	}
 	_, _, a.neighbour = (&arena{t: t, h: h, n: &others}).attach(neighbour)
-	for _, in := range r.Interfaces {
-		if in.Sandbox == "" && in.Name != "br0" {
-			a.port = in.Name
-		}
-	}
+	a.port = portOf(r)
 	a.watch(neighbour)
 	return a
 }

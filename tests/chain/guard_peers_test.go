@@ -89,11 +89,7 @@ func (a *arena) container(s station) (v vm, port string, nic *vmmSide) {
 	v.ifname, v.args = s.name, s.args()
 	r := a.n.add(v)
 	a.t.Cleanup(func() { a.n.remove(v) })
-	for _, in := range r.Interfaces {
-		if in.Sandbox == "" && in.Name != "br0" {
-			port = in.Name
-		}
-	}
+	port = portOf(r)
 	a.h.sh(fmt.Sprintf("ip -n guests addr flush dev %[1]s; ip -n guests link set %[1]s arp off; ip netns exec guests sysctl -qw net.ipv6.conf.%[1]s.disable_ipv6=1", s.name))
 	nic = &vmmSide{t: a.t}
 	nic.mac, _ = net.ParseMAC(s.mac)

@@ -1,14 +1,19 @@
 package chain
 
-import "testing"
+import (
+	"testing"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
 
 // street is a bridge with guests in several VLANs.
 type street struct {
 	a, b, c, plain, trunk *tapGuest // in 100, in 100, in 200, in the default VLAN; tags 100 and 200, and is in 300
 }
 
-// newStreet attaches and opens all; nil where the kernel knows no VLANs.
-func newStreet(h *host) *street {
+// newStreet attaches and opens all, with their taps on the host or away; nil where
+// the kernel knows no VLANs.
+func newStreet(h *host, placement conf) *street {
 	h.t.Helper()
 	l2 := unguarded.with(conf{"isGateway": nil}) // what guests may say at all is not the point
 	hundred, two, untagged := h.inVLAN(100, unguarded), h.inVLAN(200, l2), h.pair(l2)
@@ -19,17 +24,41 @@ func newStreet(h *host) *street {
 	guests := make([]*tapGuest, 0, 5)
 	for i, n := range []*network{hundred, hundred, two, untagged, trunk} {
 		v := h.vm("vm" + string(rune('a'+i)))
-		guests = append(guests, h.guest(v.tapOf(n.add(v))))
+		v.ifname = "eth" + string(rune('a'+i))
+		n.plugins[0] = placement
+		r := n.add(v)
+		if placement["placement"] == nil {
+			guests = append(guests, h.guest(v.tapOf(r)))
+		} else {
+			guests = append(guests, h.guestAway(v.tapOf(r), portOf(r)))
+		}
 		h.t.Cleanup(func() { n.remove(v) })
 	}
 	return &street{guests[0], guests[1], guests[2], guests[3], guests[4]}
 }
 
+// portOf is the device on the bridge, in a result whose tap is away.
+func portOf(r *types100.Result) (port string) {
+	for _, in := range r.Interfaces {
+		if in.Sandbox == "" && in.Name != "br0" {
+			port = in.Name
+		}
+	}
+	return port
+}
+
 // Guests of one VLAN hear each other and nobody else; a trunk hears its VLANs
 // with their tags, and its native one without.
 func TestVLANPackets(t *testing.T) {
+	for name, placement := range placements {
+		t.Run(name, func(t *testing.T) { vlanPackets(t, placement) })
+	}
+}
+
+func vlanPackets(t *testing.T, placement conf) {
+	t.Helper()
 	h := newHost(t)
-	s := newStreet(h)
+	s := newStreet(h, placement)
 	if s == nil {
 		return
 	}
@@ -97,8 +126,15 @@ func TestVLANPackets(t *testing.T) {
 
 // The gateway answers in its own VLAN only.
 func TestVLANGatewayAnswers(t *testing.T) {
+	for name, placement := range placements {
+		t.Run(name, func(t *testing.T) { vlanGatewayAnswers(t, placement) })
+	}
+}
+
+func vlanGatewayAnswers(t *testing.T, placement conf) {
+	t.Helper()
 	h := newHost(t)
-	s := newStreet(h)
+	s := newStreet(h, placement)
 	if s == nil {
 		return
 	}
