@@ -30,7 +30,7 @@ func parse(args []string) (options, error) {
 	suites := flags.String("suites", "tests/kernels/probe tests/netns", "test packages to run, in this order")
 	flags.StringVar(&o.run, "run", "", "run only tests that match, as for go test")
 	flags.StringVar(&o.skip, "skip", "", "leave out tests that match, as for go test")
-	flags.DurationVar(&o.timeout, "timeout", 20*time.Minute, "of each test package; of each kernel, with five minutes on top")
+	flags.DurationVar(&o.timeout, "timeout", 40*time.Minute, "of each test package; of each kernel, twice that")
 	flags.IntVar(&o.memoryMB, "memory", 1024, "of the host under test, in MiB")
 	flags.IntVar(&o.cpus, "cpus", 2, "of the host under test")
 	if err := flags.Parse(args); err != nil {
@@ -112,7 +112,7 @@ func expand(ctx context.Context, patterns []string) ([]string, error) {
 // test boots one kernel and follows what its test binaries say. The machine's
 // end before theirs is a failure of the suites that it took with it.
 func test(ctx context.Context, k kernel, image string, o options, out io.Writer) (*result, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout+5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*o.timeout)
 	defer cancel()
 	m, err := boot(ctx, k, image, o)
 	if err != nil {

@@ -1,6 +1,8 @@
 package vm
 
 import (
+	"bytes"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -54,6 +56,9 @@ func TestGuestBehindAGuard(t *testing.T) {
 			}
 			v1, v2 := add("vm1"), add("vm2")
 			l.serveLease(v1)
+			file := make([]byte, 300_001)
+			rand.NewChaCha8([32]byte{}).Read(file)
+			server := l.serveFile(file)
 			// DAD stays on: an address that fails is gone.
 			script := "ip link set eth0 up\n" +
 				`printf '#!/bin/sh\n[ "$1" = bound ] || [ "$1" = renew ] && ip address replace $ip/24 dev $interface && ip route replace default via $router\ntrue\n' > /tmp/bound; chmod +x /tmp/bound` + "\n"
@@ -72,6 +77,8 @@ func TestGuestBehindAGuard(t *testing.T) {
 				g1.MustRun("ping -c 20 -i 0.01 -s 8000 -W 10 " + v2.address(i)) // in fragments
 				carry(t, g1, g2, v2.address(i))
 				carry(t, g2, g1, v1.address(i))
+				server.forget()
+				carryDatagrams(t, g1, server, v1.gateways[i])
 				g2.MustRun("ping -c 200 -i 0.002 -s 1400 -W 10 " + v1.address(i))
 			}
 			l.check(v1)
@@ -86,5 +93,15 @@ func TestGuestBehindAGuard(t *testing.T) {
 			l.del(v1)
 			l.del(v2)
 		})
+	}
+}
+
+// carryDatagrams moves the file from the host to the guest and back by TFTP, in
+// datagrams of 8 KB, which are fragments on the wire.
+func carryDatagrams(t *testing.T, g *guestAt, s *tftp, host string) {
+	t.Helper()
+	g.MustRun("tftp -g -b 8192 -r file -l /got " + host + " && tftp -p -b 8192 -l /got -r back " + host)
+	if got := s.written(); !bytes.Equal(got, s.file) {
+		t.Errorf("by TFTP with %s: %d of %d bytes came back, or others", host, len(got), len(s.file))
 	}
 }
