@@ -29,7 +29,7 @@ func TestShortcutCheckGoesRed(t *testing.T) {
 		words  []string
 	}{
 		{"upper device deleted", "ip link del UPPER", []string{"UPPER: link is none", "PORT: shortcut is none"}},
-		{"upper device replaced", "ip link del UPPER; ip tuntap add UPPER mode tap; ip link set UPPER up alias microvm-cni:lab/vm1/eth0", []string{"UPPER: kind is tap", "PORT: shortcut is none"}},
+		{"upper device replaced", "ip link del UPPER; ip link add UPPER index 7777 type bridge; ip link set UPPER up alias microvm-cni:lab/vm1/eth0", []string{"UPPER: kind is bridge", "PORT: shortcut is none"}},
 		{"upper device down", "ip link set UPPER down", []string{"UPPER: up is off"}},
 		{"upper device renamed", "ip link set UPPER down; ip link set UPPER name other; ip link set other up", []string{"UPPER: link is none", "PORT: shortcut is none"}},
 		{"upper device's alias", "ip link set UPPER alias ''", []string{"UPPER: alias is"}},

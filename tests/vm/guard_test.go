@@ -57,7 +57,7 @@ func TestGuestBehindAGuard(t *testing.T) {
 			v1, v2 := add("vm1"), add("vm2")
 			l.serveLease(v1)
 			file := make([]byte, 300_001)
-			rand.NewChaCha8([32]byte{}).Read(file)
+			_, _ = rand.NewChaCha8([32]byte{}).Read(file)
 			server := l.serveFile(file)
 			// DAD stays on: an address that fails is gone.
 			script := "ip link set eth0 up\n" +
