@@ -33,7 +33,7 @@ var (
 func buildImage(ctx context.Context, dir string, o options) (string, error) {
 	root := filepath.Join(dir, "root")
 	for _, step := range []func(context.Context, string, options) error{
-		addBase, addTools, addGuests, addBinaries, addSources, addSuites,
+		addBase, addTools, addGuests, addBinaries, addSources, addPeerSources, addSuites,
 	} {
 		if err := step(ctx, root, o); err != nil {
 			return "", err
@@ -165,6 +165,26 @@ func addSources(_ context.Context, root string, _ options) error {
 		}
 		return install(path, filepath.Join(root, "src", path), 0)
 	})
+}
+
+// addPeerSources copies those of the peers that make links, because a test reads
+// which keys they know.
+func addPeerSources(ctx context.Context, root string, _ options) error {
+	dir, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/containernetworking/plugins").Output()
+	if err != nil {
+		return fmt.Errorf("find the peers' sources: %w", err)
+	}
+	top := strings.TrimSpace(string(dir))
+	files, err := filepath.Glob(filepath.Join(top, "plugins/main/*/*.go"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := install(file, filepath.Join(root, "peers", strings.TrimPrefix(file, top)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addSuites compiles the test packages, and writes the list of what to run.
