@@ -38,7 +38,7 @@ func runBlock(t *testing.T, conflists, script string) {
 	h := newQuietHost(t)
 	err := h.do(func() error {
 		cmd := exec.Command("sh", "-exc", script)
-		cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+conflists, "PATH="+bin+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+conflists, "PATH="+os.Getenv("PATH")+":"+bin) // bridge is the command
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
