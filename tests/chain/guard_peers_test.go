@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,12 +41,7 @@ func TestWhatBridgeStops(t *testing.T) {
 				attacks := group(name)
 				var stopped []string
 				for _, attempt := range attacks {
-					if peer.more["portIsolation"] == nil {
-						a.neighbour.send(frames.Eth(frames.GatewayMAC, frames.NeighbourMAC, 0x88b5, frames.Zeros(60))) // it is still there
-						a.barrier()
-						a.before = ""
-					}
-					if harm, _ := a.achieved(frames.Sealed(attempt.Frame), [vnetHeader]byte{}); len(harm) == 0 {
+					if !a.arrives(attempt, peer.more["portIsolation"] == nil) {
 						stopped = append(stopped, attempt.Name)
 					}
 				}
@@ -56,6 +52,30 @@ func TestWhatBridgeStops(t *testing.T) {
 			})
 		}
 	}
+}
+
+// arrives tells whether an attack changes a table, or arrives twice in three times:
+// a veth may leave a frame to ksoftirqd, and then it is heard too late.
+func (a *arena) arrives(attempt frames.Attempt, heard bool) bool {
+	a.t.Helper()
+	yes, no := 0, 0
+	for yes < 2 && no < 2 {
+		if heard { // the neighbour is still there
+			a.neighbour.send(frames.Eth(frames.GatewayMAC, frames.NeighbourMAC, 0x88b5, frames.Zeros(60)))
+			a.barrier()
+			a.before = ""
+		}
+		harm, _ := a.achieved(frames.Sealed(attempt.Frame), [vnetHeader]byte{})
+		switch {
+		case slices.ContainsFunc(harm, func(h string) bool { return strings.Contains(h, "changed") }):
+			return true
+		case len(harm) > 0:
+			yes++
+		default:
+			no++
+		}
+	}
+	return yes > no
 }
 
 // cell is one of the table "Beside others".
