@@ -63,7 +63,7 @@ func TestVLANCheckGoesRed(t *testing.T) {
 		{"VLAN missing", "bridge vlan del vid 201 dev TAP", false, []string{"TAP", "vlan is 100 pvid untagged 200 202"}},
 		{"no VLAN at all", "bridge vlan del vid 1-4094 dev TAP", false, []string{"TAP", "vlan is none"}},
 		{"default VLAN back", "bridge vlan add vid 1 dev TAP untagged", false, []string{"TAP", "vlan is 1 untagged 100"}},
-		{"another PVID", "bridge vlan add vid 200 dev TAP pvid", false, []string{"TAP", "vlan is 100 untagged 200 pvid 201-202"}},
+		{"another PVID", "bridge vlan add vid 200 dev TAP pvid", false, []string{"TAP", "vlan is 100 untagged 200 pvid"}}, // 5.10 does not tell of 201 and 202 then
 		{"no PVID", "bridge vlan add vid 100 dev TAP untagged", false, []string{"TAP", "vlan is 100 untagged 200"}},
 		{"tagged", "bridge vlan add vid 100 dev TAP pvid", false, []string{"TAP", "vlan is 100 pvid 200"}},
 		{"a trunk's VLAN untagged", "bridge vlan add vid 201 dev TAP untagged", false, []string{"TAP", "200 201 untagged 202"}},
