@@ -15,9 +15,9 @@ type street struct {
 // the kernel knows no VLANs.
 func newStreet(h *host, placement conf) *street {
 	h.t.Helper()
-	l2 := unguarded.with(conf{"isGateway": nil}) // what guests may say at all is not the point
+	l2 := unguarded.with(conf{"isGateway": false}) // what guests may say at all is not the point
 	hundred, two, untagged := h.inVLAN(100, unguarded), h.inVLAN(200, l2), h.pair(l2)
-	trunk := h.inVLAN(30, unguarded.with(conf{"isGateway": nil, "vlan": 300, "vlanTrunk": []conf{{"id": 100}, {"minID": 199, "maxID": 201}}}))
+	trunk := h.inVLAN(30, unguarded.with(conf{"isGateway": false, "vlan": 300, "vlanTrunk": []conf{{"id": 100}, {"minID": 199, "maxID": 201}}}))
 	if !hundred.tellsApart() {
 		return nil
 	}
