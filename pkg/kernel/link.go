@@ -17,6 +17,8 @@ import (
 const (
 	extSkipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS (rtnetlink.h)
 
+	inetConf           = 1  // IFLA_INET_CONF (if_link.h)
+	devconfARPIgnore   = 18 // IPV4_DEVCONF_ARP_IGNORE (ip.h), less one
 	devconfAcceptRA    = 3  // DEVCONF_ACCEPT_RA (ipv6.h)
 	devconfDisableIPv6 = 26 // DEVCONF_DISABLE_IPV6
 
@@ -61,7 +63,7 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 	if l.Shortcut, err = k.shortcutOf(l); err != nil {
 		return linkspec.Link{}, missing(name, err)
 	}
-	l.IPv6, l.AcceptRA = &r.ipv6, &r.acceptRA
+	l.IPv6, l.AcceptRA, l.ARPIgnore = &r.ipv6, &r.acceptRA, &r.arpIgnore
 	if l.Addresses, err = k.addresses(l.Index); err != nil {
 		return linkspec.Link{}, missing(name, wrap("list its addresses", err))
 	}
@@ -69,7 +71,7 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 }
 
 // Links returns all links, in a dump that grows with their number. Addresses,
-// IPv6, AcceptRA, VLANs and Carried are not filled in.
+// IPv6, AcceptRA, ARPIgnore, VLANs and Carried are not filled in.
 func (k *Kernel) Links() ([]linkspec.Link, error) {
 	links, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		u32(unix.IFLA_EXT_MASK, extSkipStats))
@@ -175,6 +177,7 @@ type record struct {
 	master         int // index, 0 for none
 	below          int // index of the device below, in whatever namespace; 0 for none
 	ipv6, acceptRA bool
+	arpIgnore      bool
 	queues         uint32 // of a multi-queue tap, attached or not
 }
 
@@ -219,7 +222,8 @@ func decodeLink(b []byte) record {
 		case unix.IFLA_LINKINFO:
 			r.linkInfo(v)
 		case unix.IFLA_AF_SPEC:
-			r.devconf(lookup(lookup(v, unix.AF_INET6), unix.IFLA_INET6_CONF))
+			r.devconf4(lookup(lookup(v, unix.AF_INET), inetConf))
+			r.devconf6(lookup(lookup(v, unix.AF_INET6), unix.IFLA_INET6_CONF))
 		}
 	}
 	return r
@@ -265,9 +269,17 @@ func (r *record) tap(data []byte) {
 	}
 }
 
-// devconf reads the parameters net.ipv6.conf.NAME.*, which the kernel sends
-// along. A device that IPv6 knows nothing of sends none.
-func (r *record) devconf(b []byte) {
+// devconf4 reads the parameters net.ipv4.conf.NAME.*, which the kernel sends
+// along.
+func (r *record) devconf4(b []byte) {
+	if len(b) >= 4*(devconfARPIgnore+1) {
+		r.arpIgnore = native.Uint32(b[4*devconfARPIgnore:]) != 0
+	}
+}
+
+// devconf6 does so with net.ipv6.conf.NAME.*. A device that IPv6 knows nothing of
+// sends none.
+func (r *record) devconf6(b []byte) {
 	if len(b) < 4*(devconfDisableIPv6+1) {
 		return
 	}

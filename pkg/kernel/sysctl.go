@@ -61,12 +61,12 @@ func writeFile(path, value string) error {
 
 func (k *Kernel) setIPv6(l, change linkspec.Link) error {
 	if change.IPv6 != nil {
-		if err := k.setConf(l.Name, "disable_ipv6", !*change.IPv6, !*change.IPv6); err != nil {
+		if err := k.setConf(6, l.Name, "disable_ipv6", !*change.IPv6, !*change.IPv6); err != nil {
 			return fmt.Errorf("set IPv6: %w", err)
 		}
 	}
 	if change.AcceptRA != nil {
-		if err := k.setConf(l.Name, "accept_ra", *change.AcceptRA, !*change.AcceptRA); err != nil {
+		if err := k.setConf(6, l.Name, "accept_ra", *change.AcceptRA, !*change.AcceptRA); err != nil {
 			return fmt.Errorf("set accept_ra: %w", err)
 		}
 	}
@@ -82,10 +82,18 @@ func (k *Kernel) setNewIPv6(l, change linkspec.Link) error {
 	return k.setIPv6(l, change)
 }
 
-// setConf sets a parameter of IPv6 on one device. Where IPv6 knows nothing of
-// the device, or is not there at all, what turns something off is done already.
-func (k *Kernel) setConf(name, parameter string, value, off bool) error {
-	path := "/proc/sys/net/ipv6/conf/" + name + "/" + parameter
+func (k *Kernel) setARPIgnore(l, change linkspec.Link) error {
+	if change.ARPIgnore == nil {
+		return nil
+	}
+	return wrap("set arp_ignore", k.setConf(4, l.Name, "arp_ignore", *change.ARPIgnore, !*change.ARPIgnore))
+}
+
+// setConf sets a parameter of that version of IP on one device. Where IP knows
+// nothing of the device, or is not there at all, what turns something off is done
+// already.
+func (k *Kernel) setConf(version int, name, parameter string, value, off bool) error {
+	path := fmt.Sprintf("/proc/sys/net/ipv%d/conf/%s/%s", version, name, parameter)
 	err := k.run(func() error { return writeFile(path, string('0'+rune(bit(value)))) })
 	if off && errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -59,6 +59,7 @@ var fields = []field{
 	scalar("master", func(l *Link) **string { return &l.Master }, orNone),
 	scalar("ipv6", func(l *Link) **bool { return &l.IPv6 }, onOff),
 	scalar("accept_ra", func(l *Link) **bool { return &l.AcceptRA }, onOff),
+	scalar("arp_ignore", func(l *Link) **bool { return &l.ARPIgnore }, onOff),
 	scalar("user", func(l *Link) **uint32 { return &l.Owner }, id),
 	scalar("group", func(l *Link) **uint32 { return &l.Group }, id),
 	scalar("multi_queue", func(l *Link) **bool { return &l.MultiQueue }, onOff),

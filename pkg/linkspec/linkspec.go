@@ -99,6 +99,10 @@ type Link struct {
 	IPv6     *bool // false: net.ipv6.conf.*.disable_ipv6 is 1
 	AcceptRA *bool // net.ipv6.conf.*.accept_ra is not 0
 
+	// ARPIgnore tells that ARP is answered only for addresses of the device itself:
+	// net.ipv4.conf.*.arp_ignore is not 0.
+	ARPIgnore *bool
+
 	// Tap devices only.
 	Owner      *uint32 // uid that may attach; NoID for anyone
 	Group      *uint32 // gid that may attach; NoID for no condition

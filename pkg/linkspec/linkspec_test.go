@@ -113,7 +113,7 @@ func example() Link {
 		Role: Adopted, Kind: Tap, Name: "mvt-a", Guest: net.HardwareAddr{2, 0, 0, 0, 0, 9},
 		Alias: new("microvm-cni:lab/vm/eth0"), AltNames: []string{"h1", "h2"}, MAC: net.HardwareAddr{0xfe, 0, 0, 0, 0, 9},
 		MTU: new(1500), TxQueueLen: new(1000), Promisc: new(false), Master: new("br0"), Up: new(true),
-		IPv6: new(false), AcceptRA: new(false), Owner: new(uint32(1000)), Group: new(NoID), MultiQueue: new(true), Persist: new(true),
+		IPv6: new(false), AcceptRA: new(false), ARPIgnore: new(true), Owner: new(uint32(1000)), Group: new(NoID), MultiQueue: new(true), Persist: new(true),
 		Hairpin: new(false), Isolated: new(true), Addresses: []Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24")}},
 	}
 }
@@ -131,6 +131,7 @@ func TestString(t *testing.T) {
     master br0
     ipv6 off
     accept_ra off
+    arp_ignore on
     user 1000
     group none
     multi_queue on

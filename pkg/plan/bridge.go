@@ -263,7 +263,7 @@ func (p *bridgePlan) own(bridge *linkspec.Link, found linkspec.Link) {
 	bridge.Role = linkspec.Shared
 	bridge.Alias = new(attachment.BridgeTag)
 	bridge.Promisc = &p.conf.PromiscMode
-	bridge.AcceptRA = new(false)
+	bridge.AcceptRA, bridge.ARPIgnore = new(false), new(true)
 	switch {
 	case found.MTU != nil:
 		bridge.MTU = found.MTU

@@ -69,7 +69,7 @@ func (p *bridgePlan) promisedBridge(said *types100.Interface, found linkspec.Lin
 		bridge.Role = linkspec.Joined
 	case ours(found):
 		bridge.MAC = parseMAC(said)
-		bridge.AcceptRA = new(false)
+		bridge.AcceptRA, bridge.ARPIgnore = new(false), new(true)
 		bridge.Promisc = &p.conf.PromiscMode
 		if said.Mtu != 0 {
 			bridge.MTU = &said.Mtu

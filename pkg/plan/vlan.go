@@ -91,7 +91,7 @@ func (p *bridgePlan) inVLAN(bridge linkspec.Link) bool {
 func (p *bridgePlan) gatewayDevice() linkspec.Link {
 	return linkspec.Link{
 		Role: linkspec.Shared, Kind: linkspec.VLANDevice, Name: p.gatewayName(), Alias: new(attachment.GatewayTag),
-		Parent: &p.conf.Bridge, VLANID: &p.conf.VLAN, Carried: new(true), AcceptRA: new(false), Up: new(true),
+		Parent: &p.conf.Bridge, VLANID: &p.conf.VLAN, Carried: new(true), AcceptRA: new(false), ARPIgnore: new(true), Up: new(true),
 	}
 }
 

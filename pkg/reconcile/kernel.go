@@ -33,8 +33,8 @@ type Kernel interface {
 	LinkIn(netns, name string) (linkspec.Link, error)
 
 	// Links returns all links of the host. It is a dump, for GC only: its cost grows with
-	// the number of links. Addresses, IPv6, AcceptRA, VLANs, Carried
-	// and Stations are not filled in.
+	// the number of links. Addresses, IPv6, AcceptRA, ARPIgnore,
+	// VLANs, Carried and Stations are not filled in.
 	Links() ([]linkspec.Link, error)
 
 	// Ports returns the ports of the bridge, filled in as by Links.
@@ -57,7 +57,7 @@ type Kernel interface {
 	Create(l linkspec.Link) (Draft, error)
 
 	// Set gives the declared fields of change to an observed link, in an order
-	// in which no frame passes before the port is as declared: names, IPv6,
+	// in which no frame passes before the port is as declared: names, IPv6, ARP,
 	// attributes and bridge first, then port flags, VLANs and stations, then limits,
 	// in place of those that the port had, then addresses, then splice, queue and shortcut, then up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 )
@@ -181,6 +182,36 @@ func TestExistingBridgeIsUntouched(t *testing.T) {
 		n.remove(h.vm(id))
 	}
 	before.same(t)
+}
+
+// A guest learns nothing about the host's other networks from a bridge that the
+// plugin made: without arp_ignore the host answers for each of its addresses.
+func TestBridgeAnswersForItself(t *testing.T) {
+	h := newHost(t)
+	n := h.pair(nil)
+	one, two := h.vm("vm1"), h.vm("vm2")
+	r := n.add(one)
+	h.station("outside", "192.0.2.2/24")
+	h.sh("ip address add 192.0.2.1/24 dev outside")
+	g := (&attached{t: t, h: h, r: r, tap: one.tapOf(r)}).boot()
+	own, gw, other := netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("192.0.2.1")
+	answer, ask := g.question(own, other)
+	ask()
+	if !g.asks(own, gw) { // what came before this answer would be there by now
+		t.Fatal("the gateway does not answer")
+	}
+	if g.has(answer) {
+		t.Errorf("the host answers %s, which is another device's", other)
+	}
+	h.sh("sysctl -qw net.ipv4.conf.br0.arp_ignore=0")
+	if !g.awaits(answer, ask) {
+		t.Errorf("with arp_ignore off nothing answers either")
+	}
+	wantError(t, n.check(one), 102, "br0", "arp_ignore is off, expected on")
+	n.add(two)
+	n.holds(one)
+	n.remove(one)
+	n.remove(two)
 }
 
 // The plugin's own bridge keeps MAC and MTU whatever its ports have.

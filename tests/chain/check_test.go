@@ -34,6 +34,7 @@ func TestCheckGoesRed(t *testing.T) {
 		{"bridge's MAC", "ip link set br0 address 02:99:99:99:99:99", []string{"br0", "link/ether"}},
 		// Before version 1.1.0 no result holds an MTU: the tap is held against the bridge.
 		{"bridge's MTU", "ip link set br0 mtu 1600", []string{"mtu is", "1500", "1600"}},
+		{"bridge's ARP", "sysctl -qw net.ipv4.conf.br0.arp_ignore=0", []string{"br0", "arp_ignore is off"}},
 		{"promiscuous bridge", "ip link set br0 promisc on", []string{"br0", "promisc is on"}},
 		{"IPv4 forwarding", "sysctl -qw net.ipv4.ip_forward=0", []string{"net.ipv4.ip_forward is 0"}},
 		{"IPv6 forwarding", "sysctl -qw net.ipv6.conf.all.forwarding=0", []string{"net.ipv6.conf.all.forwarding is 0"}},

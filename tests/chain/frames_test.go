@@ -99,13 +99,19 @@ func (g *guest) awaits(match func(frame []byte) bool, ask func()) bool {
 func (g *guest) asks(own, who netip.Addr) bool {
 	g.t.Helper()
 	if who.Is4() {
-		request := append([]byte{0, 1, 8, 0, 6, 4, 0, 1}, g.mac...)
-		request = append(append(append(request, own.AsSlice()...), make([]byte, 6)...), who.AsSlice()...)
-		return g.awaits(func(f []byte) bool {
-			return len(f) >= 42 && f[12] == 8 && f[13] == 6 && f[21] == 2 && bytes.Equal(f[28:32], who.AsSlice())
-		}, func() { g.send(broadcastMAC, 0x0806, request) })
+		return g.awaits(g.question(own, who))
 	}
 	return g.awaits(func(f []byte) bool { return isND(f, 136, who) }, func() { g.solicit(own, who) })
+}
+
+// question is an ARP request, and what an answer looks like.
+func (g *guest) question(own, who netip.Addr) (answer func([]byte) bool, ask func()) {
+	request := append([]byte{0, 1, 8, 0, 6, 4, 0, 1}, g.mac...)
+	request = append(append(append(request, own.AsSlice()...), make([]byte, 6)...), who.AsSlice()...)
+	answer = func(f []byte) bool {
+		return len(f) >= 42 && f[12] == 8 && f[13] == 6 && f[21] == 2 && bytes.Equal(f[28:32], who.AsSlice())
+	}
+	return answer, func() { g.send(broadcastMAC, 0x0806, request) }
 }
 
 var broadcastMAC = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}

@@ -74,6 +74,7 @@ func TestVLANCheckGoesRed(t *testing.T) {
 		{"gateway's IPv6 address", "ip address del fd00:100::1/64 dev br0.100", true, []string{"br0.100", "fd00:100::1/64"}},
 		{"gateway's MTU", "ip link set br0.100 mtu 1400", true, []string{"br0.100", "mtu is 1400"}},
 		{"gateway's router advertisements", "sysctl -qw net/ipv6/conf/br0.100/accept_ra=1", true, []string{"br0.100", "accept_ra is on"}},
+		{"gateway's ARP", "sysctl -qw net/ipv4/conf/br0.100/arp_ignore=0", true, []string{"br0.100", "arp_ignore is off"}},
 		{"gateway cut off", "bridge vlan del vid 100 dev br0 self", true, []string{"br0.100", "carried is off"}},
 		{"gateway of another VLAN", "ip link del br0.100; ip link add link br0 name br0.100 type vlan id 7; ip link set br0.100 alias microvm-cni:gateway", false, []string{"br0.100", "vlan id is 7"}},
 	} {

@@ -209,10 +209,13 @@ func (k *Kernel) SetSysctl(key, value string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if n, name := k.parameterOf(key); n != nil {
-		if name == "disable_ipv6" {
+		switch name {
+		case "disable_ipv6":
 			n.IPv6 = new(value == "0")
-		} else {
+		case "accept_ra":
 			n.AcceptRA = new(value != "0")
+		default:
+			n.ARPIgnore = new(value != "0")
 		}
 		return nil
 	}
@@ -223,7 +226,7 @@ func (k *Kernel) SetSysctl(key, value string) error {
 	return nil
 }
 
-// parameter is the value of net.ipv6.conf.LINK.*, nil for any other key.
+// parameter is the value of net.ipvN.conf.LINK.*, nil for any other key.
 func (k *Kernel) parameter(key string) *string {
 	n, name := k.parameterOf(key)
 	switch {
@@ -231,21 +234,31 @@ func (k *Kernel) parameter(key string) *string {
 		return nil
 	case name == "disable_ipv6":
 		return new(digit(!*n.IPv6))
+	case name == "arp_ignore":
+		return new(digit(*n.ARPIgnore))
 	}
 	return new(digit(*n.AcceptRA))
 }
 
 func (k *Kernel) parameterOf(key string) (n *link, name string) {
-	rest, ok := strings.CutPrefix(key, "net.ipv6.conf.")
-	device, name, cut := strings.Cut(rest, ".")
-	if !ok || !cut || name != "disable_ipv6" && name != "accept_ra" {
+	part := strings.Split(key, ".")
+	if len(part) != 5 || part[0] != "net" || part[2] != "conf" {
 		return nil, ""
 	}
-	n, err := k.find(device)
-	if err != nil || n.Name != device || *n.MTU < minIPv6MTU {
+	n, err := k.find(part[3])
+	if err != nil || n.Name != part[3] {
 		return nil, ""
 	}
-	return n, name
+	switch parameter := part[1] + " " + part[4]; parameter {
+	case "ipv6 disable_ipv6", "ipv6 accept_ra":
+		if *n.MTU < minIPv6MTU {
+			return nil, ""
+		}
+		return n, part[4]
+	case "ipv4 arp_ignore":
+		return n, part[4]
+	}
+	return nil, ""
 }
 
 func digit(b bool) string {

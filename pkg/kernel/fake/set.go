@@ -100,6 +100,7 @@ func (k *Kernel) setAttributes(n *link, change linkspec.Link) error {
 	n.Promisc = orDefault(change.Promisc, *n.Promisc)
 	n.IPv6 = orDefault(change.IPv6, *n.IPv6)
 	n.AcceptRA = orDefault(change.AcceptRA, *n.AcceptRA)
+	n.ARPIgnore = orDefault(change.ARPIgnore, *n.ARPIgnore)
 	k.follow(n.master)
 	return nil
 }

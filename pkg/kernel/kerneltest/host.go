@@ -39,7 +39,8 @@ func testSysctl(h *host) {
 	}
 	h.tap("tap0")
 	h.must(h.SetSysctl("net.ipv6.conf.tap0.accept_ra", "0"))
-	h.shows(h.link("tap0"), linkspec.Link{AcceptRA: new(false)})
+	h.must(h.SetSysctl("net.ipv4.conf.tap0.arp_ignore", "2"))
+	h.shows(h.link("tap0"), linkspec.Link{AcceptRA: new(false), ARPIgnore: new(true)})
 }
 
 func testLock(h *host) {
