@@ -84,10 +84,7 @@ func programFor(port int, r Rules) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	shared, own, err := encode(r, netns)
-	if err != nil {
-		return loaded{}, err
-	}
+	shared, own := encode(r, netns)
 	l, err := find(program, shared, port, own)
 	if err != nil || l.program >= 0 {
 		return l, err

@@ -89,10 +89,7 @@ func (l loaded) admit(port int, own identity) error {
 	}
 	// The port's name comes last: half of the rules are heard by nobody.
 	for _, own.Ifindex = range []uint32{0, uint32(port)} {
-		value, err := binary.Append(nil, binary.NativeEndian, own)
-		if err != nil {
-			return err
-		}
+		value := bytesOf(&own)
 		if m := l.maps[portsMap]; len(value) != int(m.Value) {
 			return fmt.Errorf("the program has %d bytes of rules for a port, the plugin %d", m.Value, len(value))
 		} else if err := m.Put(place(port), value); err != nil {
@@ -132,8 +129,7 @@ func (l loaded) identity(port int) (id identity, err error) {
 	if err != nil {
 		return id, err
 	}
-	_, err = binary.Decode(raw, binary.NativeEndian, &id)
-	return id, err
+	return id, fill(&id, raw)
 }
 
 // frozen makes the map of the constants, of which the program must be sure when

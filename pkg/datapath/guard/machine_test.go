@@ -61,10 +61,7 @@ const testPort = 1
 // loadFor loads a program of its own, for frames of BPF_PROG_TEST_RUN.
 func loadFor(t testing.TB, spec *tcbpf.Object, r Rules) loaded {
 	t.Helper()
-	shared, own, err := encode(r, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shared, own := encode(r, 0)
 	l, err := load(spec, shared)
 	if err != nil {
 		t.Fatal(err)

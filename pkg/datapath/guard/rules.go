@@ -2,9 +2,11 @@ package guard
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -59,6 +61,20 @@ type identity struct {
 	_       [8]uint64
 }
 
+// bytesOf is what the kernel is given of a constants or identity, which have no
+// padding. Package encoding/binary would take a tenth of a guard's time.
+func bytesOf[T constants | identity](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+// fill is the inverse of bytesOf.
+func fill[T constants | identity](v *T, from []byte) error {
+	if to := bytesOf(v); len(from) != len(to) || copy(to, from) != len(to) {
+		return fmt.Errorf("the program has %d bytes of rules, the plugin %d", len(from), len(to))
+	}
+	return nil
+}
+
 // plain are the protocols in which nothing has to be looked at: IPv4, DCCP, IPv6,
 // GRE and ESP in IP, IPComp, L2TP, SCTP, UDP-Lite, MPLS. What is not here, like
 // PIM, OSPF and unknown ones, would speak to routers.
@@ -69,7 +85,7 @@ const vrrp = 112
 // encode returns the contents of the program's constants, which guests of a
 // network have in common, and what is the port's own. The rules must be checked
 // and canonical.
-func encode(r Rules, netns uint64) (shared []byte, id identity, err error) {
+func encode(r Rules, netns uint64) (shared []byte, id identity) {
 	c := constants{Netns: netns}
 	c.setFlags(r)
 	c.setPlain(r)
@@ -101,8 +117,7 @@ func encode(r Rules, netns uint64) (shared []byte, id identity, err error) {
 		c.StormInterval = uint64(time.Second) / uint64(r.StormLimit)
 		c.StormBurst = uint64(time.Second) - c.StormInterval
 	}
-	shared, err = binary.Append(nil, binary.NativeEndian, c)
-	return shared, id, err
+	return bytesOf(&c), id
 }
 
 func (c *constants) setFlags(r Rules) {
@@ -170,7 +185,7 @@ func encodeNets(to4 []net4, to6 []net6, prefixes []netip.Prefix) (n4, n6 uint32)
 // decode is the inverse of encode.
 func decode(shared []byte, id identity) (Rules, error) {
 	var c constants
-	if _, err := binary.Decode(shared, binary.NativeEndian, &c); err != nil {
+	if err := fill(&c, shared); err != nil {
 		return Rules{}, err
 	}
 	r := Rules{

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -213,11 +214,7 @@ func TestUnknownPort(t *testing.T) {
 	}
 	for _, other := range []uint32{0, testPort + ports} {
 		own.Ifindex = other
-		value, err := binary.Append(nil, binary.NativeEndian, own)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := m.l.maps[portsMap].Put(place(testPort), value); err != nil {
+		if err := m.l.maps[portsMap].Put(place(testPort), bytesOf(&own)); err != nil {
 			t.Fatal(err)
 		}
 		if passes, err := m.run(frames.OwnARP); err != nil || passes {
@@ -246,5 +243,24 @@ func TestForgottenPort(t *testing.T) {
 	}
 	if got := verdictOf(t, s, port, probe(1)); got.String() != "passed" {
 		t.Error(got)
+	}
+}
+
+// What the kernel is given of Go's structs is what C has: without padding.
+func TestLayout(t *testing.T) {
+	s := spec(t)
+	for name, size := range map[string][2]int{
+		"constants": {binary.Size(constants{}), int(unsafe.Sizeof(constants{}))},
+		"identity":  {binary.Size(identity{}), int(unsafe.Sizeof(identity{}))},
+	} {
+		if size[0] != size[1] {
+			t.Errorf("%s has %d bytes, of which padding is all beyond %d", name, size[1], size[0])
+		}
+	}
+	if got, want := int(s.Maps[tcbpf.Constants].Value), binary.Size(constants{}); got != want {
+		t.Errorf("constants have %d bytes in C, %d in Go", got, want)
+	}
+	if got, want := int(s.Maps[portsMap].Value), binary.Size(identity{}); got != want {
+		t.Errorf("a port has %d bytes in C, %d in Go", got, want)
 	}
 }

@@ -10,10 +10,7 @@ func Supported() error {
 		return err
 	}
 	r := Rules{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}}
-	shared, _, err := encode(r.Canonical(), 0)
-	if err != nil {
-		return err
-	}
+	shared, _ := encode(r.Canonical(), 0)
 	l, err := load(program, shared)
 	if err != nil {
 		return err

@@ -16,17 +16,18 @@ func (f Filter) clsact() *netlink.Clsact {
 	}}
 }
 
-// setClsact gives the device the hooks, if it does not have them yet.
-func (f Filter) setClsact() error {
-	err := netlink.QdiscAdd(f.clsact())
+// setClsact gives the device the hooks, if it does not have them yet, and tells
+// whether it did.
+func (f Filter) setClsact() (fresh bool, err error) {
+	err = netlink.QdiscAdd(f.clsact())
 	if !errors.Is(err, unix.EEXIST) {
-		return explain(err, "add clsact to link %d", f.Link)
+		return err == nil, explain(err, "add clsact to link %d", f.Link)
 	}
 	q, err := ReadQdisc(f.Link, netlink.HANDLE_CLSACT)
 	if err != nil || q.Kind == "clsact" {
-		return err
+		return false, err
 	}
-	return cnierr.New(cnierr.Exists, "whoever filters there should use clsact, which can be shared",
+	return false, cnierr.New(cnierr.Exists, "whoever filters there should use clsact, which can be shared",
 		"link %d already has a queueing discipline %s, which keeps clsact from it", f.Link, q.Kind)
 }
 

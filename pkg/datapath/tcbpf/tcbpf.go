@@ -67,9 +67,15 @@ const handle = 1
 // replaced with no frame in between that sees none or both. A filter of somebody
 // else at that priority is a cnierr.Exists error, and stays.
 func (f Filter) Attach(p Loaded) error {
-	there, _, err := f.find()
+	fresh, err := f.setClsact()
 	if err != nil {
 		return err
+	}
+	var there *netlink.BpfFilter
+	if !fresh { // on hooks that were not there a moment ago there is nothing
+		if there, _, err = f.find(); err != nil {
+			return err
+		}
 	}
 	if there == nil {
 		err = f.add(p)
@@ -82,9 +88,6 @@ func (f Filter) Attach(p Loaded) error {
 
 // add attaches where there was none. Whoever else came meanwhile is respected.
 func (f Filter) add(p Loaded) error {
-	if err := f.setClsact(); err != nil {
-		return err
-	}
 	err := netlink.FilterAdd(f.raw(p))
 	if errors.Is(err, unix.EEXIST) {
 		return f.taken("somebody else, who just came")
