@@ -124,16 +124,22 @@ func segment(kind byte, start, at int) [vnetHeader]byte {
 	return h
 }
 
+// withHeader says of a long frame that it is a segment: before 5.12 no other may be
+// longer than the MTU of a port whose tap is elsewhere.
+func withHeader(f []byte) []byte {
+	var header [vnetHeader]byte
+	if len(f) > 1514 {
+		header = segments[map[byte]int{4: 0, 6: 1}[f[14]>>4]]
+	}
+	return frames.Cat(header[:], f)
+}
+
 // TestGuardPasses has all that must pass arrive where it is sent to.
 func TestGuardPasses(t *testing.T) {
 	inEach(t, frames.Legitimate, func(a *arena, at frames.Attempt) {
 		f := frames.Sealed(at.Frame)
 		a.neighbour.pending()
-		var header [vnetHeader]byte // before 5.12 only segments may be longer than the MTU of a port whose tap is elsewhere
-		if len(f) > 1514 {
-			header = segments[map[byte]int{4: 0, 6: 1}[f[14]>>4]]
-		}
-		if _, err := a.guest.fd.Write(frames.Cat(header[:], f)); err != nil {
+		if _, err := a.guest.fd.Write(withHeader(f)); err != nil {
 			a.t.Fatal(err)
 		}
 		if bytes.Equal(f[:6], a.neighbour.mac) {
