@@ -164,7 +164,7 @@ func (g Guard) Texts() []string {
 		all = append(all, "storm limit "+strconv.Itoa(g.StormLimit))
 	}
 	if g.Bypass != "" {
-		all = append(all, "after a filter "+g.Bypass)
+		all = append(all, "after a "+g.Bypass)
 	}
 	return all
 }

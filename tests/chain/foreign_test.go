@@ -86,7 +86,7 @@ func TestForeignTapWithFilter(t *testing.T) {
 			n, v := h.network("lab", newest, conf{"type": "other-tap"}, gateway), h.vm("vm1")
 			_, err := n.tryAdd(v)
 			if filter.refused {
-				wantError(t, err, 101, "before the guard: u32 at preference "+filter.preference, "tap0")
+				wantError(t, err, 101, "before the guard: a filter u32 at preference "+filter.preference, "tap0")
 				before.same(t)
 			} else if err != nil {
 				t.Fatal(err)

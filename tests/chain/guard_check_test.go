@@ -2,10 +2,18 @@ package chain
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	bpflink "github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
@@ -51,6 +59,64 @@ func TestGuardCheckGoesRed(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A program at tcx comes before all filters, so it may get frames past the guard: CHECK
+// names it, and a tap that has one is refused. Linux before 6.6 has no such hook.
+func TestGuardBehindTCX(t *testing.T) {
+	a := newArena(t, tap, nil, neighbourOf)
+	a.h.tap("tap0")
+	for _, port := range []string{a.port, "tap0"} {
+		l, id, err := a.h.attachTCX(port)
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			t.Log("this kernel has no tcx")
+			a.n.holds(a.v)
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		told := fmt.Sprintf("a program %d at tcx", id)
+		if port == a.port {
+			wantError(t, a.n.check(a.v), 102, "guard is", "after "+told, port)
+			continue
+		}
+		a.h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
+		n, v := a.h.network("other", newest, conf{"type": "other-tap"}, plain), a.h.vm("vm2")
+		_, err = n.tryAdd(v)
+		wantError(t, err, 101, "before the guard: "+told, port)
+		n.remove(v)
+	}
+}
+
+// attachTCX attaches a program that accepts all, until the link is closed.
+func (h *host) attachTCX(port string) (l bpflink.Link, id ebpf.ProgramID, err error) {
+	h.t.Helper()
+	if err = rlimit.RemoveMemlock(); err != nil { // before 5.11 programs are locked memory
+		return nil, 0, err
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = p.Close() }()
+	info, err := p.Info()
+	if err != nil {
+		return nil, 0, err
+	}
+	id, _ = info.ID()
+	attach := func() error {
+		device, inner := net.InterfaceByName(port)
+		if inner == nil {
+			l, inner = bpflink.AttachTCX(bpflink.TCXOptions{Interface: device.Index, Program: p, Attach: ebpf.AttachTCXIngress})
+		}
+		return inner
+	}
+	err = h.do(attach)
+	return l, id, err
 }
 
 // What people and services do to a host does not open the port.

@@ -59,8 +59,8 @@ func Attach(port int, r Rules) error {
 	r = r.Canonical()
 	there, state, before, err := observe(port)
 	if err == nil && before != "" {
-		err = cnierr.New(cnierr.Exists, fmt.Sprintf("give it a preference above %d, or delete it: it may accept frames that the guard then never sees", Priority),
-			"link %d has a filter before the guard: %s", port, before)
+		err = cnierr.New(cnierr.Exists, fmt.Sprintf("take it off, or give it a preference above %d if it is a filter: it may accept frames that the guard then never sees", Priority),
+			"link %d has something before the guard: a %s", port, before)
 	}
 	if err != nil || state == InPlace && there.Equal(r) {
 		return err

@@ -72,7 +72,15 @@ type (
 		info     unsafe.Pointer
 		rest     [2]uint64
 	}
-	freeze      struct{ fd uint32 }
+	freeze    struct{ fd uint32 }
+	progQuery struct { // the kernel writes into it
+		target, kind uint32
+		flags        [2]uint32
+		ids          *uint32
+		_            [pad]byte
+		count        [2]uint32 // and nothing
+		rest         [4]uint64 // flags, links and their flags, revision
+	}
 	programInfo struct {
 		kind  uint32
 		_     uint32 // id

@@ -52,8 +52,9 @@ type Program struct {
 	ID  uint32 // the kernel's, for `bpftool prog show id`
 	Tag string // hash of its instructions: see Object.HasTag
 
-	// Before names what somebody else has at the hook with a lower priority, and
-	// that may accept, drop or redirect frames that the program then never sees.
+	// Before names what somebody else has at the hook with a lower priority, or at
+	// tcx, and that may accept, drop or redirect frames that the program then never
+	// sees.
 	Before string
 }
 
@@ -106,6 +107,13 @@ func (f Filter) Observe() (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
+	id, err := f.tcx(f.Hook)
+	if err != nil {
+		return Program{}, err
+	}
+	if id != 0 {
+		before = fmt.Sprintf("program %d at tcx", id)
+	}
 	if there == nil || !there.DirectAction {
 		return Program{Before: before}, nil
 	}
@@ -156,7 +164,7 @@ func (f Filter) find() (ours *netlink.BpfFilter, before string, err error) {
 	for _, raw := range all {
 		a := raw.Attrs()
 		if before == "" && a.Priority < f.Priority && (a.Chain == nil || *a.Chain == 0) {
-			before = fmt.Sprintf("%s at preference %d", raw.Type(), a.Priority)
+			before = fmt.Sprintf("filter %s at preference %d", raw.Type(), a.Priority)
 		}
 		if a.Priority != f.Priority || a.Chain != nil && *a.Chain != 0 {
 			continue

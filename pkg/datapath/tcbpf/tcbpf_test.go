@@ -2,12 +2,14 @@ package tcbpf_test
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -33,11 +35,11 @@ func newLink(t *testing.T) int {
 	sandbox.NewHost(t).Enter()
 	run(t, "ip link add port up type veth peer name other")
 	t.Cleanup(func() { run(t, "ip link del port") })
-	link, err := netlink.LinkByName("port")
+	port, err := netlink.LinkByName("port")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return link.Attrs().Index
+	return port.Attrs().Index
 }
 
 // load returns a program that gives that verdict, and its tag.
@@ -213,6 +215,45 @@ func refusedAs(t *testing.T, err error, code cnierr.Code) {
 	var e *cnierr.Error
 	if !errors.As(err, &e) || e.Code != code || e.Details == "" {
 		t.Errorf("%v, want an error of code %d, with details", err, code)
+	}
+}
+
+// A program at tcx comes before all filters. Linux before 6.6 has no such hook.
+func TestForeignTCX(t *testing.T) {
+	for hook, tcx := range map[tcbpf.Hook]ebpf.AttachType{tcbpf.Ingress: ebpf.AttachTCXIngress, tcbpf.Egress: ebpf.AttachTCXEgress} {
+		t.Run(hook.String(), func(t *testing.T) {
+			index := newLink(t)
+			f := tcbpf.Filter{Link: index, Hook: hook, Priority: 7, Name: "microvm-cni:test"}
+			other := f
+			other.Hook = map[tcbpf.Hook]tcbpf.Hook{tcbpf.Ingress: tcbpf.Egress, tcbpf.Egress: tcbpf.Ingress}[hook]
+			p, there := load(t, -1)
+			attach(t, f, p)
+			attach(t, other, p)
+			theirs, _ := load(t, 0)
+			more, _ := load(t, 0)
+			for _, p := range []*ebpf.Program{theirs, more} {
+				l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: tcx})
+				if errors.Is(err, ebpf.ErrNotSupported) {
+					t.Log("this kernel has no tcx")
+					check(t, f, there)
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }()
+			}
+			info, err := theirs.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, _ := info.ID()
+			check(t, other, there)
+			there.Before = fmt.Sprintf("program %d at tcx", id)
+			check(t, f, there)
+			detach(t, f)
+			check(t, f, tcbpf.Program{Before: there.Before})
+		})
 	}
 }
 
