@@ -21,6 +21,8 @@ import (
 // into it.
 func newVeth(t *testing.T, index int) int {
 	t.Helper()
+	// Or the kernel sends frames of its own into it, which are counted.
+	command(t, "sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
 	command(t, fmt.Sprintf("ip link add port%d index %d up type veth peer name guest%d", index, index, index))
 	command(t, fmt.Sprintf("ip link set guest%d up", index))
 	guest, err := net.InterfaceByName(fmt.Sprintf("guest%d", index))
