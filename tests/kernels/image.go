@@ -206,8 +206,16 @@ func addSuites(ctx context.Context, root string, o options) error {
 		if err != nil {
 			return fmt.Errorf("compile tests of %s: %w\n%s", suite, err, out)
 		}
-		fmt.Fprintf(&list, "suite %s -test.v=test2json -test.paniconexit0 -test.timeout=%v -test.run=%s -test.skip=%s\n",
-			quote(suite), o.timeout, quote(o.run), quote(o.skip))
+		boots, err := bootsGuests(ctx, []string{suite})
+		if err != nil {
+			return err
+		}
+		word := "suite"
+		if boots {
+			word = "guests"
+		}
+		fmt.Fprintf(&list, "%s %s -test.v=test2json -test.paniconexit0 -test.timeout=%v -test.run=%s -test.skip=%s\n",
+			word, quote(suite), o.timeout, quote(o.run), quote(o.skip))
 	}
 	return write(filepath.Join(root, "suites/run"), list.String())
 }
