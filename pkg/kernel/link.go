@@ -43,8 +43,7 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 		if l.Master, filters, err = k.masterOf(r.master); err != nil {
 			return linkspec.Link{}, missing(name, err)
 		}
-		// A port that learns has no need of bound addresses, and gets none here.
-		if l.Learning != nil && !*l.Learning {
+		if l.Binds() {
 			if l.Stations, err = k.stations(l.Index, r.master); err != nil {
 				return linkspec.Link{}, missing(name, wrap("list bound addresses", err))
 			}

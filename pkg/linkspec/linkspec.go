@@ -140,7 +140,7 @@ type Link struct {
 
 	// Stations are MAC addresses that are bound to a port: no frame that comes
 	// in elsewhere moves them. Declared: those that it must have. They go when
-	// it leaves the bridge.
+	// it leaves the bridge. Observed only where Binds says so.
 	Stations []net.HardwareAddr
 
 	// Shaping is observed only where it is asked for (reconcile.Kernel.Shaping);
@@ -225,6 +225,12 @@ func (s State) String() string {
 		b.WriteString("filters " + s.Filters + "\n")
 	}
 	return b.String()
+}
+
+// Binds tells whether an observed port is one that stations may be bound to: one
+// that has the flags of a guarded port. Of others nobody asks, for it costs a list.
+func (l Link) Binds() bool {
+	return l.Learning != nil && !*l.Learning || l.BPDUGuard != nil && *l.BPDUGuard
 }
 
 // String is the link as text: a headline, then a line for each declared field.

@@ -21,10 +21,37 @@ func (p *bridgePlan) guard(f Facts, port *linkspec.Link, mac net.HardwareAddr, i
 		return err
 	}
 	port.Guard = &g
-	port.Stations = g.MACs
-	port.Learning, port.UnicastFlood, port.Locked = new(false), new(false), new(true)
+	port.Stations = g.MACs[:1]
+	// All guests of the network may have the others, and more than one of them does
+	// where they stand for a virtual router: the bridge has to learn where they are,
+	// and until it has, to ask at each of these ports.
+	wander := len(g.MACs) > 1
+	port.Learning, port.UnicastFlood, port.Locked = &wander, &wander, new(!wander)
 	port.BPDUGuard, port.RootBlock, port.McastRouter = new(true), new(true), new(false)
 	return nil
+}
+
+// likely are addresses as most guests get them, one of each family at most.
+var likely = []*types100.IPConfig{
+	{Address: net.IPNet{IP: net.IPv4(192, 0, 2, 1).To4(), Mask: net.CIDRMask(24, 32)}},
+	{Address: net.IPNet{IP: net.ParseIP("2001:db8::1"), Mask: net.CIDRMask(64, 128)}},
+}
+
+// Guard is the guard of a guest with such addresses, as far as the configuration
+// alone decides it.
+func (p *bridgePlan) Guard() linkspec.Guard {
+	if p.conf.Guard.Off {
+		return linkspec.Guard{}
+	}
+	var ips []*types100.IPConfig
+	if p.conf.IPAM != nil {
+		ips = likely
+	}
+	g, err := p.rules(Facts{}, p.guestMAC(), ips)
+	if err != nil { // more addresses than there is room for, perhaps: Settle will say
+		return linkspec.Guard{}
+	}
+	return g
 }
 
 func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConfig) (linkspec.Guard, error) {

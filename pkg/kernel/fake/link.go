@@ -191,7 +191,7 @@ func (n *link) observe() linkspec.Link {
 		*flag = dup(*flag)
 	}
 	l.Guard = nil // to be asked for
-	if n.master != nil && !*l.Learning {
+	if n.master != nil && l.Binds() {
 		l.Stations = n.stations()
 	}
 	l.AltNames, l.MAC, l.Addresses = slices.Clone(l.AltNames), slices.Clone(l.MAC), slices.Clone(l.Addresses)

@@ -107,6 +107,10 @@ func testStations(h *host) {
 	}
 	h.shows(h.link("tap0"), bound)
 
+	learns := linkspec.Link{Learning: new(true), BPDUGuard: new(true), Stations: bound.Stations}
+	port = h.set(port, learns)
+	h.shows(port, learns)
+
 	left := h.set(port, linkspec.Link{Master: new("")})
 	if left.Stations != nil || left.Learning != nil {
 		h.t.Errorf("no port any more, but still has\n%v", left)
