@@ -11,9 +11,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	bpflink "github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
@@ -93,12 +91,7 @@ func TestGuardBehindTCX(t *testing.T) {
 // attachTCX attaches a program that accepts all, until the link is closed.
 func (h *host) attachTCX(port string) (l bpflink.Link, id ebpf.ProgramID, err error) {
 	h.t.Helper()
-	if err = rlimit.RemoveMemlock(); err != nil { // before 5.11 programs are locked memory
-		return nil, 0, err
-	}
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	})
+	p, err := acceptAll()
 	if err != nil {
 		return nil, 0, err
 	}

@@ -10,7 +10,7 @@ import (
 func TestNetnsCheckGoesRed(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		change string // a shell script; PORT, INNER and TAP are the names, NS runs ip inside
+		change string // for tamper; PORT, INNER and TAP are the names, NS runs ip inside
 		words  []string
 	}{
 		{"port deleted", "ip link del PORT", []string{"PORT", "link is none", "INNER"}},
@@ -31,10 +31,10 @@ func TestNetnsCheckGoesRed(t *testing.T) {
 		{"tap's MAC", "NS link set TAP address 02:99:99:99:99:99", []string{"TAP", "link/ether is 02:99:99:99:99:99"}},
 		{"tap on a bridge", "NS link add br9 type bridge; NS link set TAP master br9", []string{"TAP", "master is br9"}},
 		{"tap's handle", "NS link property del dev TAP altname $(NS -d link show TAP | grep -o 'microvm-tap[.].*')", []string{"TAP", "altname"}},
-		{"program at the tap", "TC filter del dev TAP ingress", []string{"TAP", "splice is none"}},
-		{"program at the inner end", "TC filter del dev INNER ingress", []string{"TAP", "splice is none"}},
-		{"all filters", "TC qdisc del dev TAP clsact; TC qdisc del dev INNER clsact", []string{"TAP", "splice is none"}},
-		{"another filter in their place", "TC filter del dev TAP ingress; TC filter add dev TAP ingress protocol all pref 40000 u32 match u32 0 0 flowid 1:1", []string{"TAP", "splice is none"}},
+		{"program at the tap", "DETACH guests TAP ingress", []string{"TAP", "splice is none"}},
+		{"program at the inner end", "DETACH guests INNER ingress", []string{"TAP", "splice is none"}},
+		{"both programs", "DETACH guests TAP ingress; DETACH guests INNER ingress", []string{"TAP", "splice is none"}},
+		{"another in its place", "FORGE guests TAP ingress", []string{"TAP", "splice is none"}},
 		{"namespace deleted", "ip netns del guests", []string{"/run/netns/guests"}},
 		{"namespace that is none", "umount /run/netns/guests", []string{"/run/netns/guests", "not a network namespace"}},
 	} {
@@ -44,8 +44,8 @@ func TestNetnsCheckGoesRed(t *testing.T) {
 			v := h.vm("vm1")
 			r := n.add(v)
 			n.holds(v)
-			names := strings.NewReplacer("PORT", r.Interfaces[3].Name, "TAP", v.tapOf(r), "INNER", h.innerEnd(), "NS ", "ip -n guests ", "TC ", "tc -n guests ")
-			h.sh(names.Replace(test.change))
+			names := strings.NewReplacer("PORT", r.Interfaces[3].Name, "TAP", v.tapOf(r), "INNER", h.innerEnd(), "NS ", "ip -n guests ")
+			h.tamper(names.Replace(test.change))
 			var words []string
 			for _, w := range test.words {
 				words = append(words, names.Replace(w))

@@ -36,8 +36,9 @@ func TestShortcutCheckGoesRed(t *testing.T) {
 		{"upper device that hears all", "ip link set UPPER type macvlan mode bridge", []string{"UPPER: deaf is off"}},
 		{"upper device that hears somebody", "ip link set UPPER type macvlan macaddr add 02:00:00:00:00:99", []string{"UPPER: deaf is off"}},
 		{"IPv6 on the upper device", "sysctl -qw net.ipv6.conf.UPPER.disable_ipv6=0", []string{"UPPER: ipv6 is on"}},
-		{"program at the port", "tc filter del dev PORT egress", []string{"PORT: shortcut is none"}},
-		{"clsact of the port", "tc qdisc del dev PORT clsact", []string{"PORT: shortcut is none"}},
+		{"program at the port", "DETACH - PORT egress", []string{"PORT: shortcut is none"}},
+		{"another in its place", "FORGE - PORT egress", []string{"PORT: shortcut is none"}},
+		{"clsact of the port", "tc qdisc del dev PORT clsact", []string{"PORT: guard is off"}},
 		{"tap's queue", "TC qdisc del dev TAP root", []string{"TAP", "unqueued is off"}},
 		{"port deleted", "ip link del PORT", []string{"PORT: link is none"}},
 	} {
@@ -47,7 +48,7 @@ func TestShortcutCheckGoesRed(t *testing.T) {
 			v := h.vm("vm1")
 			names := h.shortened(v, n.add(v))
 			n.holds(v)
-			h.sh(names.Replace(test.change))
+			h.tamper(names.Replace(test.change))
 			var words []string
 			for _, w := range test.words {
 				words = append(words, names.Replace(w))

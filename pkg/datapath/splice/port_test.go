@@ -2,17 +2,20 @@ package splice_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
 // What is attached to the port, in the host's namespace, sees the guest's frames
-// as if the port had received them, and those to it before any shortcut.
+// as if the port had received them. Those to it are seen by what comes before the
+// shortcut: filters, where that is one, and else programs at tcx that say so.
 func TestPortSeesFrames(t *testing.T) {
 	r := newRig(t, true)
 	drop, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -23,25 +26,43 @@ func TestPortSeesFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = drop.Close() }()
+	port := index(t, "port")
+	filter := func(hook tcbpf.Hook) func() (func() error, error) {
+		return func() (func() error, error) {
+			f := tcbpf.Filter{Link: port, Hook: hook, Priority: 5, Name: "drop"}
+			return f.Detach, f.Attach(drop)
+		}
+	}
+	first := func() (func() error, error) {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: port, Program: drop, Attach: ebpf.AttachTCXEgress, Anchor: link.Head()})
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			return filter(tcbpf.Egress)()
+		}
+		if err != nil {
+			return nil, err
+		}
+		return l.Close, nil
+	}
 	for _, d := range []struct {
-		hook     tcbpf.Hook
+		name     string
+		attach   func() (detach func() error, err error)
 		from, to *tap
-	}{{tcbpf.Ingress, r.guest, r.peer}, {tcbpf.Egress, r.peer, r.guest}} {
-		f := tcbpf.Filter{Link: index(t, "port"), Hook: d.hook, Priority: 5, Name: "drop"}
-		if err := f.Attach(drop); err != nil {
+	}{{"ingress", filter(tcbpf.Ingress), r.guest, r.peer}, {"egress", first, r.peer, r.guest}} {
+		detach, err := d.attach()
+		if err != nil {
 			t.Fatal(err)
 		}
 		d.from.send(frames[0].bytes(20))
 		if got := d.to.receive(100 * time.Millisecond); got != nil {
-			t.Errorf("at %s: %x passed", d.hook, got)
+			t.Errorf("at %s: %x passed", d.name, got)
 		}
-		if err := f.Detach(); err != nil {
+		if err := detach(); err != nil {
 			t.Fatal(err)
 		}
 		sent := frames[0].bytes(20)
 		d.from.send(sent)
 		if got := d.to.receive(patience); !bytes.Equal(got, sent) {
-			t.Errorf("at %s, detached: received %x, want %x", d.hook, got, sent)
+			t.Errorf("at %s, detached: received %x, want %x", d.name, got, sent)
 		}
 	}
 }

@@ -103,6 +103,6 @@ func ObserveShortcut(port, upper int) (bool, error) {
 func RemoveShortcut(port int) error { return shortcut(port, 0).Detach() }
 
 func shortcut(port, upper int) half {
-	at := tcbpf.Filter{Link: port, Hook: tcbpf.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut"}
-	return half{Filter: at, program: toGuest, code: tcbpf.Redirect(redirect, int32(upper))}
+	at := tcbpf.Filter{Link: port, Hook: tcbpf.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut", Program: toGuest}
+	return half{Filter: at, code: tcbpf.Redirect(redirect, int32(upper))}
 }

@@ -9,8 +9,9 @@
 // pair once. In both directions a frame stays the socket buffer that it was:
 // what its sender left to do (checksum, segmentation) and its VLAN tag go along.
 //
-// The programs are clsact filters of package tcbpf, so they live and die with
-// the devices. docs/splice.md has the reasons and the figures.
+// The programs are attached by package tcbpf, at tcx where Linux has it (6.6) and as
+// clsact filters elsewhere, so they live and die with the devices. docs/splice.md
+// has the reasons and the figures.
 //
 // All functions act on the network namespace of the calling thread, which has
 // to be the one of the tap. Devices are named by interface index.
@@ -23,8 +24,9 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
-// Priority is that of the filters at the ingress of both devices. There is room
-// before it for filters of others, and pkg/shape comes after it.
+// Priority is that of the filters at the ingress of both devices, where they are
+// filters. There is room before it for those of others, and pkg/shape comes after
+// it.
 const Priority = 40000
 
 // name is what `tc filter show` calls the filters.
@@ -43,8 +45,7 @@ var Whole = State{ToBridge: true, ToGuest: true}
 // half is one of the two programs in its place.
 type half struct {
 	tcbpf.Filter
-	program string     // the kernel's name for it
-	code    tcbpf.Code // leads to the target, so its tag tells that, too
+	code tcbpf.Code // leads to the target, so its tag tells that, too
 }
 
 // Helpers of the kernel, by their numbers.
@@ -54,19 +55,19 @@ const (
 )
 
 func halves(tap, inner int) [2]half {
-	at := func(link int) tcbpf.Filter {
-		return tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: Priority, Name: name}
+	at := func(link int, program string) tcbpf.Filter {
+		return tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: Priority, Name: name, Program: program}
 	}
 	return [2]half{
 		// Out of the other end of the pair, as if it had been received there, without a
 		// queue in between.
-		{Filter: at(tap), program: "to_bridge", code: tcbpf.Redirect(redirectPeer, int32(inner))},
+		{Filter: at(tap, "mvcni_to_bridge"), code: tcbpf.Redirect(redirectPeer, int32(inner))},
 		// To the reader of the tap.
-		{Filter: at(inner), program: toGuest, code: tcbpf.Redirect(redirect, int32(tap))},
+		{Filter: at(inner, toGuest), code: tcbpf.Redirect(redirect, int32(tap))},
 	}
 }
 
-const toGuest = "to_guest"
+const toGuest = "mvcni_to_guest"
 
 // Install joins the tap to the inner end of a veth pair, whose other end is in
 // another network namespace. What is in place already stays as it is, and what
@@ -107,7 +108,7 @@ func (h half) install() error {
 	if there, err := h.observe(); err != nil || there {
 		return err
 	}
-	p, err := h.code.Load(h.program)
+	p, err := h.code.Load(h.Program)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func Supported() error {
 // tryOut attaches to a device that is not ours, with itself as the target.
 func tryOut() error {
 	for _, h := range halves(loopback, loopback) {
-		p, err := h.code.Load(h.program)
+		p, err := h.code.Load(h.Program)
 		if err != nil {
 			return err
 		}

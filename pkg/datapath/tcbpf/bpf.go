@@ -72,11 +72,17 @@ type (
 		info     unsafe.Pointer
 		rest     [2]uint64
 	}
-	freeze    struct{ fd uint32 }
+	freeze     struct{ fd uint32 }
+	progAttach struct {
+		target, program, kind uint32
+		flags, replace        uint32
+		_                     uint32 // relative to
+		revision              uint64
+	}
 	progQuery struct { // the kernel writes into it
 		target, kind uint32
 		flags        [2]uint32
-		ids          *uint32
+		ids          *[maxPlaces]uint32
 		_            [pad]byte
 		count        [2]uint32 // and nothing
 		rest         [4]uint64 // flags, links and their flags, revision
@@ -91,7 +97,7 @@ type (
 		count uint32
 		ids   *[maxMaps]uint32
 		_     [pad]byte
-		_     uint32
+		name  [16]byte
 	}
 	mapInfo struct {
 		kind, _, key, value, entries, flags uint32
@@ -188,14 +194,15 @@ func programAfter(id uint32) (uint32, error) {
 	return a.next, err
 }
 
-// tag returns what the kernel calls the program's code; nil if it is no filter.
-func (f FD) tag() ([]byte, error) {
+// identity returns what the kernel calls the program, and the program's code; no
+// tag if it is no filter.
+func (f FD) identity() (name string, tag []byte, err error) {
 	info := new(programInfo)
-	err := f.info(unsafe.Pointer(info), unsafe.Offsetof(info.count))
+	err = f.info(unsafe.Pointer(info), unsafe.Sizeof(*info))
 	if err != nil || info.kind != unix.BPF_PROG_TYPE_SCHED_CLS {
-		return nil, err
+		return "", nil, err
 	}
-	return info.tag[:], nil
+	return unix.ByteSliceToString(info.name[:]), info.tag[:], nil
 }
 
 // Map is a map of a program's. Its specification has no types.

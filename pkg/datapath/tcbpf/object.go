@@ -164,7 +164,7 @@ func (o *Object) look(id uint32) (FD, Maps, error) {
 	if err != nil {
 		return -1, nil, err
 	}
-	tag, err := p.tag()
+	_, tag, err := p.identity()
 	var maps Maps
 	if err == nil && o.tagged(tag) {
 		if maps, err = p.Maps(); err == nil {

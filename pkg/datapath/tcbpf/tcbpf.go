@@ -1,12 +1,14 @@
 // Package tcbpf attaches BPF programs to the clsact hooks of a device, as
-// direct-action cls_bpf filters over netlink. It asks for nothing that Linux
-// 5.10 does not have. What is attached lives and dies with the device: nothing
-// is pinned, and nobody has to stay alive for it.
+// direct-action cls_bpf filters over netlink, or by bpf(2) at tcx, which comes
+// before all filters, where a program asks for that and Linux has it (6.6). It
+// needs nothing that Linux 5.10 does not have. What is attached lives and dies with
+// the device: nothing is pinned, and nobody has to stay alive for it.
 //
 // A hook may be shared: with those of the guard and the splice, with pkg/shape,
-// whose filters have priorities from 50000, and with strangers. Programs run in
-// the order of their priorities until one returns something else than
-// TC_ACT_UNSPEC. What is not ours is neither replaced nor removed.
+// whose filters have priorities from 50000, and with strangers. Programs at tcx run
+// in the order in which they came, filters in that of their priorities, until one
+// returns something else than TC_ACT_UNSPEC. What is not ours is neither replaced
+// nor removed.
 //
 // All functions act on the network namespace of the calling thread.
 package tcbpf
@@ -45,6 +47,11 @@ type Filter struct {
 	Hook     Hook
 	Priority uint16 // the lowest comes first
 	Name     string // as `tc filter show` prints it; at most 255 bytes
+
+	// Program is the kernel's name of the programs that belong there, of at most 15
+	// letters and of no others, for a place at tcx rather than among the filters.
+	// Where the kernel has no tcx, and if it is "", it is a filter.
+	Program string
 }
 
 // Program is what was found attached. The zero value is none.
@@ -68,6 +75,12 @@ const handle = 1
 // replaced with no frame in between that sees none or both. A filter of somebody
 // else at that priority is a cnierr.Exists error, and stays.
 func (f Filter) Attach(p Loaded) error {
+	if f.Program != "" {
+		if err := f.attachTCX(p); !errors.Is(err, errNoTCX) {
+			runtime.KeepAlive(p)
+			return err
+		}
+	}
 	fresh, err := f.setClsact()
 	if err != nil {
 		return err
@@ -100,6 +113,12 @@ func (f Filter) add(p Loaded) error {
 // filter of somebody else at the priority, or one that is not direct-action, is as
 // good as none.
 func (f Filter) Observe() (Program, error) {
+	if f.Program != "" {
+		fd, p, err := f.findTCX()
+		if !errors.Is(err, errNoTCX) {
+			return p, errors.Join(err, fd.Close())
+		}
+	}
 	there, before, err := f.find()
 	if errors.Is(err, errTaken) {
 		return Program{}, nil
@@ -107,12 +126,12 @@ func (f Filter) Observe() (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
-	id, err := f.tcx(f.Hook)
-	if err != nil {
+	ids, err := f.queryTCX()
+	if err != nil && !errors.Is(err, errNoTCX) {
 		return Program{}, err
 	}
-	if id != 0 {
-		before = fmt.Sprintf("program %d at tcx", id)
+	if len(ids) > 0 {
+		before = beforeTCX(ids[0])
 	}
 	if there == nil || !there.DirectAction {
 		return Program{Before: before}, nil
@@ -123,6 +142,11 @@ func (f Filter) Observe() (Program, error) {
 // Detach removes the filter, and clsact from the device when nobody else filters
 // there. That it is not there is no error, nor is a device that is gone.
 func (f Filter) Detach() error {
+	if f.Program != "" {
+		if err := f.detachTCX(); !errors.Is(err, errNoTCX) {
+			return err
+		}
+	}
 	there, _, err := f.find()
 	if errors.Is(err, errTaken) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,10 +127,115 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+// programs are those at tcx, in their order; none where the kernel has no tcx.
+func programs(t *testing.T, port int, at ebpf.AttachType) (ids []uint32, ok bool) {
+	t.Helper()
+	there, err := link.QueryPrograms(link.QueryOptions{Target: port, Attach: at})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return nil, false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range there.Programs {
+		ids = append(ids, uint32(p.ID))
+	}
+	return ids, true
+}
+
+// What asks for tcx is there where the kernel has that, beside what others have
+// there, and a filter where it has not.
+func TestAttachAtTCX(t *testing.T) {
+	port := newLink(t)
+	before := state(t)
+	for hook, at := range map[tcbpf.Hook]ebpf.AttachType{tcbpf.Ingress: ebpf.AttachTCXIngress, tcbpf.Egress: ebpf.AttachTCXEgress} {
+		f := tcbpf.Filter{Link: port, Hook: hook, Priority: 7, Name: "microvm-cni:test", Program: "test"}
+		check(t, f, tcbpf.Program{})
+		detach(t, f)
+		first, firstThere := load(t, -1)
+		attach(t, f, first)
+		check(t, f, firstThere)
+		ids, supported := programs(t, port, at)
+		if supported && (!slices.Equal(ids, []uint32{firstThere.ID}) || state(t) != before) {
+			t.Errorf("at tcx there are %d, want %d; tc shows\n%s", ids, firstThere.ID, state(t))
+		}
+		if !supported && !strings.Contains(state(t), "microvm-cni:test") {
+			t.Errorf("no tcx, and tc shows\n%s", state(t))
+		}
+		second, secondThere := load(t, 0)
+		attach(t, f, second)
+		check(t, f, secondThere)
+		if supported {
+			theirs := theirsBefore(t, port, at)
+			secondThere.Before = fmt.Sprintf("program %d at tcx", theirs)
+			check(t, f, secondThere)
+			attach(t, f, first)
+			firstThere.Before = secondThere.Before
+			check(t, f, firstThere)
+			if ids, _ := programs(t, port, at); !slices.Equal(ids, []uint32{theirs, firstThere.ID}) {
+				t.Errorf("at tcx there are %d, want %d and %d", ids, theirs, firstThere.ID)
+			}
+			detach(t, f)
+			if ids, _ := programs(t, port, at); !slices.Equal(ids, []uint32{theirs}) {
+				t.Errorf("detached, and there are %d, want %d", ids, theirs)
+			}
+		}
+		detach(t, f)
+		if after := state(t); after != before {
+			t.Errorf("detached:\n%s\nwas:\n%s", after, before)
+		}
+	}
+}
+
+// theirsBefore puts a program of somebody else's first, and returns its ID.
+func theirsBefore(t *testing.T, port int, at ebpf.AttachType) uint32 {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "theirs", Type: ebpf.SchedCLS, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	info, err := p.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: port, Program: p, Attach: at, Anchor: link.Head()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	id, _ := info.ID()
+	return uint32(id)
+}
+
+// A hook holds so many programs.
+func TestTCXIsFull(t *testing.T) {
+	port := newLink(t)
+	if _, supported := programs(t, port, ebpf.AttachTCXIngress); !supported {
+		t.Log("this kernel has no tcx")
+		return
+	}
+	f := tcbpf.Filter{Link: port, Hook: tcbpf.Ingress, Program: "test"}
+	for range 63 {
+		theirsBefore(t, port, ebpf.AttachTCXIngress)
+	}
+	p, _ := load(t, -1)
+	refusedAs(t, f.Attach(p), cnierr.Exists)
+}
+
 // A frame meets one program or the other while one replaces the other.
 func TestReplaceIsAtomic(t *testing.T) {
+	for name, program := range map[string]string{"filter": "", "tcx": "test"} {
+		t.Run(name, func(t *testing.T) { replaceIsAtomic(t, program) })
+	}
+}
+
+func replaceIsAtomic(t *testing.T, program string) {
 	link := newLink(t)
-	f := tcbpf.Filter{Link: link, Hook: tcbpf.Egress, Priority: 7, Name: "microvm-cni:test"}
+	f := tcbpf.Filter{Link: link, Hook: tcbpf.Egress, Priority: 7, Name: "microvm-cni:test", Program: program}
 	drop, _ := load(t, 2)
 	attach(t, f, drop)
 	other, err := netlink.LinkByName("other")
