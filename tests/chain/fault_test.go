@@ -235,6 +235,13 @@ func failingSystemCalls(t *testing.T, away bool) {
 			{"flock ENOLCK", []uint64{unix.SYS_FLOCK}, unix.ENOLCK},
 			{"pipe2 EMFILE", []uint64{unix.SYS_PIPE2}, unix.EMFILE},
 			{"execve ENOMEM", []uint64{unix.SYS_EXECVE}, unix.ENOMEM},
+			{"bpf ENOMEM", []uint64{unix.SYS_BPF}, unix.ENOMEM},
+			{"bpf EPERM", []uint64{unix.SYS_BPF}, unix.EPERM},
+			{"send ENOBUFS", []uint64{unix.SYS_SENDTO, unix.SYS_SENDMSG}, unix.ENOBUFS},
+			{"receive ENOBUFS", []uint64{unix.SYS_RECVFROM, unix.SYS_RECVMSG}, unix.ENOBUFS},
+			{"receive EINTR", []uint64{unix.SYS_RECVFROM, unix.SYS_RECVMSG}, unix.EINTR},
+			{"setns EPERM", []uint64{unix.SYS_SETNS}, unix.EPERM},
+			{"fcntl ENOMEM", []uint64{unix.SYS_FCNTL}, unix.ENOMEM},
 		} {
 			t.Run(plugin+" "+f.name, func(t *testing.T) {
 				h := newHost(t)

@@ -20,7 +20,7 @@ import (
 var acts = map[uint64]bool{
 	unix.SYS_IOCTL: true, unix.SYS_WRITE: true, unix.SYS_SENDTO: true, unix.SYS_SENDMSG: true, unix.SYS_OPENAT: true,
 	unix.SYS_MKDIRAT: true, unix.SYS_UNLINKAT: true, unix.SYS_RENAMEAT: true, unix.SYS_RENAMEAT2: true,
-	unix.SYS_CLOSE: true, unix.SYS_FLOCK: true, unix.SYS_EXECVE: true, unix.SYS_EXIT_GROUP: true,
+	unix.SYS_BPF: true, unix.SYS_CLOSE: true, unix.SYS_FLOCK: true, unix.SYS_EXECVE: true, unix.SYS_EXIT_GROUP: true,
 }
 
 // fault is what the nth of some system calls meets, counted over the plugin,
