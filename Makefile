@@ -111,7 +111,7 @@ test-mutation: needs-root needs-go ## leave out each rule of the guard: an attac
 .PHONY: bench-guard
 bench-guard: needs-root needs-go ## measure the guard: a frame, what it takes to attach it, and end to end (root)
 	$(GO) test -count=1 -run '^$$' -bench . ./pkg/datapath/guard
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bench/ ./plugins/...
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bench/ ./plugins/... $(CNI_IPAM)/host-local
 	$(GO) run ./tests/bench/guard $(CACHE)/bench
 
 .PHONY: bench-splice

@@ -14,6 +14,9 @@ import (
 // into a plugin that has no use for it. Ports are told by their indexes in the
 // namespace of the calling thread.
 type Guards interface {
+	// Expect says that a port will get such a guard, but for its addresses, so that
+	// much of the work may be done by then. It returns at once.
+	Expect(g linkspec.Guard)
 	// Attach guards a port, down or not a port yet, in the place of what guards it.
 	Attach(port int, g linkspec.Guard) error
 	// Detach takes the guard off. That there is none is no error.
@@ -38,6 +41,14 @@ func (k *Kernel) GuardSupported() error {
 		return errors.ErrUnsupported
 	}
 	return k.guards.Supported()
+}
+
+// ExpectGuard says that a port of the host will get such a guard, but for its
+// addresses, of which only the number counts. It returns at once.
+func (k *Kernel) ExpectGuard(g linkspec.Guard) {
+	if k.guards != nil && !g.Off() {
+		k.guards.Expect(g)
+	}
 }
 
 // GuardDrops returns how many frames of the guest behind the port its guard

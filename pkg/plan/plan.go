@@ -20,6 +20,9 @@ import (
 type Plan interface {
 	// Shared tells whether Settle declares links that other attachments change.
 	Shared() bool
+	// Guard is what will hold the guest to itself, with as many addresses as are
+	// likely; one that is off for none.
+	Guard() linkspec.Guard
 	// Observe gives the keys of the links that Claim, Settle and Promise want to know about.
 	Observe() []string
 	// Claim refuses what cannot work before a delegate is asked for addresses,

@@ -82,6 +82,8 @@ func (p *tapPlan) Observe() []string {
 	return keys
 }
 
+func (p *tapPlan) Guard() linkspec.Guard { return linkspec.Guard{} }
+
 func (p *tapPlan) Shared() bool { return false }
 
 func (p *tapPlan) Delegate() *Delegate { return nil }

@@ -49,6 +49,7 @@ func (c *call) add(ctx context.Context) error {
 // attach claims the tap, asks the delegate for addresses, and brings about what
 // the plan makes of them.
 func (c *call) attach(ctx context.Context, p plan.Plan, back *rollback) (*types100.Result, error) {
+	c.k.ExpectGuard(p.Guard())
 	facts, err := reconcile.Observe(c.k, p.Observe())
 	if err != nil {
 		return nil, err

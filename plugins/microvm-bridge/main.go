@@ -16,6 +16,6 @@ import (
 func main() {
 	os.Exit(verbs.Main(verbs.Plugin{
 		Name: "microvm-bridge", Plan: plan.Bridge, Removal: plan.BridgeRemoval, Needs: plan.BridgeNeeds,
-		NAT: nat.New(), Shaper: shape.Kernel{}, Splicer: splice.Splicer{}, Guards: guard.Guards{},
+		NAT: nat.New(), Shaper: shape.Kernel{}, Splicer: splice.Splicer{}, Guards: guard.New(),
 	}))
 }

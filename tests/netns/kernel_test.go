@@ -26,7 +26,7 @@ func newKernel(t *testing.T) *kernel.Kernel {
 // openKernel returns the kernel of the host that the test runs in.
 func openKernel(t *testing.T, lockDir string) *kernel.Kernel {
 	t.Helper()
-	k, err := kernel.New(kernel.WithLockDir(lockDir), kernel.WithNAT(nat.New()), kernel.WithShaper(shape.Kernel{}), kernel.WithGuards(guard.Guards{}))
+	k, err := kernel.New(kernel.WithLockDir(lockDir), kernel.WithNAT(nat.New()), kernel.WithShaper(shape.Kernel{}), kernel.WithGuards(guard.New()))
 	must(t, err)
 	t.Cleanup(func() { must(t, k.Close()) })
 	return k

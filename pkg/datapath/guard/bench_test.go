@@ -27,7 +27,11 @@ func BenchmarkLoad(b *testing.B) {
 
 // BenchmarkShare is what that of another one adds.
 func BenchmarkShare(b *testing.B) {
-	first, err := programFor(testPort, frames.Typical.Canonical())
+	w, err := want(frames.Typical)
+	if err != nil {
+		b.Fatal(err)
+	}
+	first, err := w.programFor(testPort)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -36,7 +40,7 @@ func BenchmarkShare(b *testing.B) {
 	before := processorTime(b)
 	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
 	for b.Loop() {
-		l, err := programFor(testPort, frames.Typical.Canonical())
+		l, err := w.programFor(testPort)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -53,46 +53,60 @@ func filter(port int) tcbpf.Filter {
 // rules that make no sense, and a cnierr.Exists error if somebody else has the
 // place, or one before it.
 func Attach(port int, r Rules) error {
-	if err := r.Check(); err != nil {
+	w, err := want(r)
+	if err != nil {
 		return err
 	}
-	r = r.Canonical()
 	there, state, before, err := observe(port)
 	if err == nil && before != "" {
 		err = cnierr.New(cnierr.Exists, fmt.Sprintf("take it off, or give it a preference above %d if it is a filter: it may accept frames that the guard then never sees", Priority),
 			"link %d has something before the guard: a %s", port, before)
 	}
-	if err != nil || state == InPlace && there.Equal(r) {
+	if err != nil || state == InPlace && there.Equal(r.Canonical()) {
 		return err
 	}
-	l, err := programFor(port, r)
+	l, err := w.programFor(port)
 	if err != nil {
 		return fmt.Errorf("guard link %d: %w", port, err)
 	}
 	return errors.Join(filter(port).Attach(l.program), l.Close())
 }
 
-// programFor returns a program that knows the port, with these rules, which must
-// be checked and canonical. It costs a hundred times as much to load one as to
-// use that of another guest of the network.
-func programFor(port int, r Rules) (loaded, error) {
-	program, err := parsed()
-	if err != nil {
-		return loaded{}, err
+// wanted is what rules come to: a program with constants, and what is a port's own.
+type wanted struct {
+	program *tcbpf.Object
+	shared  []byte
+	own     identity
+}
+
+// want returns what the rules come to in the thread's network namespace, and a
+// cnierr.Config error for rules that make no sense.
+func want(r Rules) (w wanted, err error) {
+	if err = r.Check(); err != nil {
+		return w, err
+	}
+	if w.program, err = parsed(); err != nil {
+		return w, err
 	}
 	netns, err := tcbpf.Namespace()
 	if err != nil {
-		return loaded{}, err
+		return w, err
 	}
-	shared, own := encode(r, netns)
-	l, err := find(program, shared, port, own)
+	w.shared, w.own = encode(r.Canonical(), netns)
+	return w, nil
+}
+
+// programFor returns a program that knows the port. It costs a hundred times as
+// much to load one as to use that of another guest of the network.
+func (w wanted) programFor(port int) (loaded, error) {
+	l, err := w.find(func(l loaded) bool { return l.admit(port, w.own) == nil })
 	if err != nil || l.program >= 0 {
 		return l, err
 	}
-	if l, err = load(program, shared); err != nil {
+	if l, err = w.load(); err != nil {
 		return l, err
 	}
-	if err = l.admit(port, own); err != nil {
+	if err = l.admit(port, w.own); err != nil {
 		return l, errors.Join(err, l.Close())
 	}
 	return l, nil

@@ -1,18 +1,64 @@
 package guard
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+)
 
-// Guards is this package as pkg/kernel is handed it.
-type Guards struct{}
+// Guards is this package as pkg/kernel is handed it, for a process that ends soon.
+type Guards struct {
+	expected wanted
+	ready    chan loaded // gets the program that is expected, or none after an error
+}
+
+// New returns guards of ports in the network namespace that the process runs in.
+func New() *Guards { return &Guards{} }
+
+// Expect sees to it that there is a program for ports with such rules, while the
+// caller goes on: to load one takes some milliseconds, and to find it in the kernel
+// a hundredth of that. Of addresses only their number counts. The program goes with
+// the process if nothing came of it; an error is for Attach to find.
+func (g *Guards) Expect(r Rules) {
+	w, err := want(r)
+	if err != nil {
+		return
+	}
+	ready := make(chan loaded, 1)
+	g.expected, g.ready = w, ready
+	go func() {
+		l, err := w.find(func(loaded) bool { return true })
+		if err == nil && l.program < 0 {
+			l, err = w.load()
+		}
+		if err != nil {
+			l = loaded{program: -1}
+		}
+		ready <- l
+	}()
+}
 
 // Attach is Attach.
-func (Guards) Attach(port int, r Rules) error { return Attach(port, r) }
+func (g *Guards) Attach(port int, r Rules) error {
+	if g.ready == nil {
+		return Attach(port, r)
+	}
+	w, err := want(r)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(w.shared, g.expected.shared) {
+		return Attach(port, r)
+	}
+	l := <-g.ready // which is in the kernel for Attach to find
+	g.ready = nil
+	return errors.Join(Attach(port, r), l.Close())
+}
 
 // Detach is Detach.
-func (Guards) Detach(port int) error { return Detach(port) }
+func (*Guards) Detach(port int) error { return Detach(port) }
 
 // Observe returns the port's rules. A guard that is not in place has none.
-func (Guards) Observe(port int) (Rules, error) {
+func (*Guards) Observe(port int) (Rules, error) {
 	r, state, err := Observe(port)
 	if state != InPlace {
 		r = Rules{}
@@ -21,7 +67,7 @@ func (Guards) Observe(port int) (Rules, error) {
 }
 
 // Drops is Counters, without what passed.
-func (Guards) Drops(port int) (map[string]uint64, error) {
+func (*Guards) Drops(port int) (map[string]uint64, error) {
 	_, counts, err := Counters(port)
 	if errors.Is(err, ErrNoGuard) || errors.Is(err, errNoMap) {
 		return nil, nil
@@ -34,4 +80,4 @@ func (Guards) Drops(port int) (map[string]uint64, error) {
 }
 
 // Supported is Supported.
-func (Guards) Supported() error { return Supported() }
+func (*Guards) Supported() error { return Supported() }

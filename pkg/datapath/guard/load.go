@@ -30,11 +30,11 @@ type loaded struct {
 func (l loaded) Close() error { return errors.Join(l.program.Close(), l.maps.Close()) }
 
 // find returns a program with these constants that is in the kernel already, and
-// that took the port; one without a descriptor if there is none.
-func find(program *tcbpf.Object, shared []byte, port int, own identity) (loaded, error) {
-	p, maps, err := program.Find(func(p tcbpf.FD, maps tcbpf.Maps) bool {
+// that ok takes; one without a descriptor if there is none.
+func (w wanted) find(ok func(loaded) bool) (loaded, error) {
+	p, maps, err := w.program.Find(func(p tcbpf.FD, maps tcbpf.Maps) bool {
 		there, err := value(maps, rulesMap, 0, 1)
-		return err == nil && bytes.Equal(there, shared) && loaded{p, maps}.admit(port, own) == nil
+		return err == nil && bytes.Equal(there, w.shared) && ok(loaded{p, maps})
 	})
 	if errors.Is(err, fs.ErrPermission) { // but it may load one
 		err = nil
@@ -43,13 +43,13 @@ func find(program *tcbpf.Object, shared []byte, port int, own identity) (loaded,
 }
 
 // load hands a program with these constants to the kernel.
-func load(program *tcbpf.Object, shared []byte) (l loaded, err error) {
+func (w wanted) load() (l loaded, err error) {
 	l = loaded{program: -1, maps: tcbpf.Maps{}}
-	for name, spec := range program.Maps {
+	for name, spec := range w.program.Maps {
 		var m tcbpf.FD
 		switch name {
 		case tcbpf.Constants:
-			m, err = frozen(spec, shared)
+			m, err = frozen(spec, w.shared)
 		case dropsMap:
 			spec.Types, spec.KeyType, spec.ValueType = countersTypes(), countersKey, countersValue
 			fallthrough
@@ -62,7 +62,7 @@ func load(program *tcbpf.Object, shared []byte) (l loaded, err error) {
 		}
 		l.maps[name] = tcbpf.Map{FD: m, MapSpec: spec}
 	}
-	if l.program, err = program.Load("guard", "Dual BSD/GPL", l.maps); err != nil {
+	if l.program, err = w.program.Load("guard", "Dual BSD/GPL", l.maps); err != nil {
 		return l, errors.Join(err, l.Close())
 	}
 	return l, nil

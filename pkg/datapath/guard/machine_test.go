@@ -61,12 +61,13 @@ const testPort = 1
 // loadFor loads a program of its own, for frames of BPF_PROG_TEST_RUN.
 func loadFor(t testing.TB, spec *tcbpf.Object, r Rules) loaded {
 	t.Helper()
-	shared, own := encode(r, 0)
-	l, err := load(spec, shared)
+	w := wanted{program: spec}
+	w.shared, w.own = encode(r, 0)
+	l, err := w.load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.admit(testPort, own); err != nil {
+	if err := l.admit(testPort, w.own); err != nil {
 		t.Fatal(err)
 	}
 	return l

@@ -32,33 +32,36 @@ type net6 struct{ Net, Mask [16]byte }
 
 // constants is struct rules of bpf/rules.h.
 type constants struct {
-	Netns                      uint64
-	Flags, HostAccess, Router  uint32
-	MACsLen, HostMACsLen       uint32
-	Own4Len, Own6Len           uint32
-	Subnets4Len, Subnets6Len   uint32
-	Gateways4Len, Gateways6Len uint32
-	StormLimit                 uint32 // only to be read back
-	StormInterval, StormBurst  uint64 // ns
-	Plain                      [4]uint64
+	Netns                     uint64
+	Flags, HostAccess         uint32
+	MACsLen                   uint32
+	Own4Room, Own6Room        uint32
+	StormLimit                uint32 // only to be read back
+	StormInterval, StormBurst uint64 // ns
+	Plain                     [4]uint64
+	VLANs                     [64]uint64
+}
+
+// identity is struct port of bpf/rules.h.
+type identity struct {
+	MACs                       [linkspec.MaxGuardMACs]uint64
+	Own4                       [linkspec.MaxGuardAddresses]net4
+	Own6                       [linkspec.MaxGuardAddresses]net6
 	HostMACs                   [linkspec.MaxGuardHostMACs]uint64
 	Subnets6                   [linkspec.MaxGuardSubnets]net6
 	Gateways6                  [linkspec.MaxGuardGateways][16]byte
 	Subnets4                   [linkspec.MaxGuardSubnets]net4
 	Gateways4                  [linkspec.MaxGuardGateways][4]byte
-	VLANs                      [64]uint64
-}
-
-// identity is struct port of bpf/rules.h.
-type identity struct {
-	MACs    [linkspec.MaxGuardMACs]uint64
-	Own4    [linkspec.MaxGuardAddresses]net4
-	Own6    [linkspec.MaxGuardAddresses]net6
-	Storm   uint64
-	Passed  uint64
-	Ifindex uint32
-	_       uint32
-	_       [8]uint64
+	Own4Len, Own6Len           uint32
+	HostMACsLen                uint32
+	Subnets4Len, Subnets6Len   uint32
+	Gateways4Len, Gateways6Len uint32
+	Router                     uint32
+	Storm                      uint64
+	Passed                     uint64
+	Ifindex                    uint32
+	_                          uint32
+	_                          [8]uint64
 }
 
 // bytesOf is what the kernel is given of a constants or identity, which have no
@@ -89,24 +92,20 @@ func encode(r Rules, netns uint64) (shared []byte, id identity) {
 	c := constants{Netns: netns}
 	c.setFlags(r)
 	c.setPlain(r)
-	c.Router = uint32(r.Router)
 	c.MACsLen = encodeMACs(id.MACs[:], r.MACs)
-	c.HostMACsLen = encodeMACs(c.HostMACs[:], r.HostMACs)
 	if !r.L2Only {
-		own := make([]netip.Prefix, 0, linkspec.MaxGuardAddresses)
-		for _, a := range r.LinkLocals() {
-			own = append(own, netip.PrefixFrom(a, 128))
-		}
-		c.Own4Len, c.Own6Len = encodeNets(id.Own4[:], id.Own6[:], append(own, r.Addresses...))
+		c.Own4Room, c.Own6Room = id.own(r)
 	}
-	c.Subnets4Len, c.Subnets6Len = encodeNets(c.Subnets4[:], c.Subnets6[:], r.Subnets)
+	id.Router = uint32(r.Router)
+	id.HostMACsLen = encodeMACs(id.HostMACs[:], r.HostMACs)
+	id.Subnets4Len, id.Subnets6Len = encodeNets(id.Subnets4[:], id.Subnets6[:], r.Subnets)
 	for _, g := range r.Gateways {
 		if g.Is4() {
-			c.Gateways4[c.Gateways4Len] = g.As4()
-			c.Gateways4Len++
+			id.Gateways4[id.Gateways4Len] = g.As4()
+			id.Gateways4Len++
 		} else {
-			c.Gateways6[c.Gateways6Len] = g.As16()
-			c.Gateways6Len++
+			id.Gateways6[id.Gateways6Len] = g.As16()
+			id.Gateways6Len++
 		}
 	}
 	for _, v := range r.VLANs {
@@ -118,6 +117,36 @@ func encode(r Rules, netns uint64) (shared []byte, id identity) {
 		c.StormBurst = uint64(time.Second) - c.StormInterval
 	}
 	return bytesOf(&c), id
+}
+
+// own notes the guest's own addresses, and returns how many of each family the
+// program has to look through: guests that differ by one or two share it, and one
+// of each family is what most have, whatever the families are.
+func (id *identity) own(r Rules) (room4, room6 uint32) {
+	own := make([]netip.Prefix, 0, linkspec.MaxGuardAddresses)
+	for _, a := range r.LinkLocals() {
+		own = append(own, netip.PrefixFrom(a, 128))
+	}
+	implied := uint32(len(own))
+	id.Own4Len, id.Own6Len = encodeNets(id.Own4[:], id.Own6[:], append(own, r.Addresses...))
+	room4, room6 = room(id.Own4Len), min(implied+room(id.Own6Len-implied), linkspec.MaxGuardAddresses)
+	for i := id.Own4Len; i < linkspec.MaxGuardAddresses; i++ {
+		id.Own4[i].Net[0] = 1 // and no mask: no address is in there
+	}
+	for i := id.Own6Len; i < linkspec.MaxGuardAddresses; i++ {
+		id.Own6[i].Net[0] = 1
+	}
+	return room4, room6
+}
+
+// room rounds up.
+func room(n uint32) uint32 {
+	for _, size := range []uint32{1, 2, 4} {
+		if n <= size {
+			return size
+		}
+	}
+	return linkspec.MaxGuardAddresses
 }
 
 func (c *constants) setFlags(r Rules) {
@@ -190,17 +219,17 @@ func decode(shared []byte, id identity) (Rules, error) {
 	}
 	r := Rules{
 		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, Metadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0, StormLimit: int(c.StormLimit),
-		Router: int(c.Router), HostAccess: hostAccess[min(int(c.HostAccess), len(hostAccess)-1)],
+		Router: int(id.Router), HostAccess: hostAccess[min(int(c.HostAccess), len(hostAccess)-1)],
 		MACs:      decodeMACs(id.MACs[:], c.MACsLen),
-		HostMACs:  decodeMACs(c.HostMACs[:], c.HostMACsLen),
-		Addresses: decodeNets(id.Own4[:], id.Own6[:], c.Own4Len, c.Own6Len),
-		Subnets:   decodeNets(c.Subnets4[:], c.Subnets6[:], c.Subnets4Len, c.Subnets6Len),
+		HostMACs:  decodeMACs(id.HostMACs[:], id.HostMACsLen),
+		Addresses: decodeNets(id.Own4[:], id.Own6[:], id.Own4Len, id.Own6Len),
+		Subnets:   decodeNets(id.Subnets4[:], id.Subnets6[:], id.Subnets4Len, id.Subnets6Len),
 	}
-	for i := range min(c.Gateways4Len, linkspec.MaxGuardGateways) {
-		r.Gateways = append(r.Gateways, netip.AddrFrom4(c.Gateways4[i]))
+	for i := range min(id.Gateways4Len, linkspec.MaxGuardGateways) {
+		r.Gateways = append(r.Gateways, netip.AddrFrom4(id.Gateways4[i]))
 	}
-	for i := range min(c.Gateways6Len, linkspec.MaxGuardGateways) {
-		r.Gateways = append(r.Gateways, netip.AddrFrom16(c.Gateways6[i]))
+	for i := range min(id.Gateways6Len, linkspec.MaxGuardGateways) {
+		r.Gateways = append(r.Gateways, netip.AddrFrom16(id.Gateways6[i]))
 	}
 	for v := range 4096 {
 		if c.VLANs[v/64]>>(v%64)&1 != 0 {

@@ -5,13 +5,11 @@ import "net"
 // Supported returns an error that says what to do if this host cannot have
 // guards. It loads one, without attaching it.
 func Supported() error {
-	program, err := parsed()
+	w, err := want(Rules{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}})
 	if err != nil {
 		return err
 	}
-	r := Rules{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}}
-	shared, _ := encode(r.Canonical(), 0)
-	l, err := load(program, shared)
+	l, err := w.load()
 	if err != nil {
 		return err
 	}

@@ -37,17 +37,25 @@ func run(plugins string) error {
 		if err := unpin(); err != nil {
 			return err
 		}
-		if err := attachments(plugins, "the only guest of its network"); err != nil {
+		leases, err := os.MkdirTemp("", "microvm-cni-bench-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(leases) }()
+		if err := attachments(plugins, "", "the only guest, without addresses"); err != nil {
+			return err
+		}
+		if err := attachments(plugins, leases, "the only guest, with host-local"); err != nil {
 			return err
 		}
 		for _, mode := range modes {
-			a := attachment{plugins: plugins, mode: mode, id: "first-" + mode}
+			a := attachment{plugins: plugins, leases: leases, mode: mode, id: "first-" + mode}
 			if err := a.add(); err != nil {
 				return err
 			}
 			defer func() { _ = a.del() }() // and at worst with the namespace
 		}
-		return attachments(plugins, "one more guest")
+		return attachments(plugins, leases, "one more guest, with host-local")
 	})
 }
 
@@ -103,11 +111,11 @@ func unpin() error {
 
 // attachments compares ADDs and DELs, of guests that come and go one by one, on all
 // CPUs.
-func attachments(plugins, who string) error {
+func attachments(plugins, leases, who string) error {
 	var adds, dels [2][]cost
 	for n := range lifes {
 		for i, mode := range modes {
-			a := attachment{plugins: plugins, mode: mode, id: fmt.Sprintf("life%d", n)}
+			a := attachment{plugins: plugins, leases: leases, mode: mode, id: fmt.Sprintf("life%d", n)}
 			if err := a.add(); err != nil {
 				return err
 			}

@@ -24,6 +24,7 @@ type cost struct{ cpu, wall time.Duration }
 // attachment is a guest by the bare protocol.
 type attachment struct {
 	plugins, mode, id string
+	leases            string // folder of host-local's; "" for no addresses
 	mac, tap          string
 	previous          json.RawMessage
 	took              cost // of the last call
@@ -67,6 +68,9 @@ func (a *attachment) call(plugin, verb string) ([]byte, error) {
 	if plugin == "microvm-bridge" {
 		conf["bridge"] = "br-" + a.mode
 		conf["guard"] = map[string]any{"mode": a.mode}
+		if a.leases != "" {
+			conf["ipam"] = map[string]any{"type": "host-local", "dataDir": a.leases, "ranges": [][]map[string]any{{{"subnet": "10.88.0.0/16"}}}}
+		}
 	}
 	if a.previous != nil {
 		conf["prevResult"] = a.previous

@@ -98,7 +98,7 @@ static __always_inline __u64 mac(const void *p)
 	return *(const __u32 *)p | (__u64) * (const __u16 *)(p + 4) << 32;
 }
 
-static __always_inline int in_macs(const volatile __u64 *list, __u32 len, __u32 max, __u64 m)
+static __always_inline int in_macs(const __u64 *list, __u32 len, __u32 max, __u64 m)
 {
 	NO_UNROLL for (__u32 i = 0; i < max && i < len; i++)
 		if (list[i] == m)

@@ -22,13 +22,13 @@ static __always_inline enum reason to_host(struct frame *f, enum service s, int 
 		STOP(HOST, s != SERVICE_BASIC || rules.host_access != HOST_GATEWAY);
 		return PASSED;
 	}
-	fib->ifindex = rules.bridge;
+	fib->ifindex = f->port->bridge;
 	got = bpf_fib_lookup(f->skb, fib, sizeof(*fib), 0);
 	if (got == BPF_FIB_LKUP_RET_SUCCESS || got == BPF_FIB_LKUP_RET_NO_NEIGH || got == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return PASSED; /* the host forwards it, or would */
 	/* A host that forwards nothing, or not there, may still be bridging. */
 	STOP(HOST, got <= 0 || got == BPF_FIB_LKUP_RET_NOT_FWDED ||
-			   in_macs(rules.host_macs, rules.host_macs_len, MAX_HOST_MACS, f->dst));
+			   in_macs(f->port->host_macs, f->port->host_macs_len, MAX_HOST_MACS, f->dst));
 	return PASSED;
 }
 
@@ -42,7 +42,7 @@ static __always_inline enum reason to_host4(struct frame *f, enum service s, __b
 	fib.family = 2;
 	fib.ipv4_src = src;
 	fib.ipv4_dst = dst;
-	return to_host(f, s, gateway4(dst), &fib);
+	return to_host(f, s, gateway4(f, dst), &fib);
 }
 
 static __always_inline enum reason to_host6(struct frame *f, enum service s, const __u64 *src, const __u64 *dst)
@@ -55,5 +55,5 @@ static __always_inline enum reason to_host6(struct frame *f, enum service s, con
 	fib.family = 10;
 	__builtin_memcpy(fib.ipv6_src, src, 16);
 	__builtin_memcpy(fib.ipv6_dst, dst, 16);
-	return to_host(f, s, gateway6(dst), &fib);
+	return to_host(f, s, gateway6(f, dst), &fib);
 }

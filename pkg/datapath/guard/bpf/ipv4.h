@@ -119,8 +119,8 @@ static __always_inline enum reason ipv4(struct frame *f)
 		STOP(IP4_UNSPECIFIED, !dhcp_discover(f, ip));
 	STOP(METADATA_SERVICE, rules.flags & METADATA && ip->dst == bpf_htonl(0xa9fea9fe));
 	STOP(ISOLATED, rules.flags & ISOLATE &&
-			       in_nets4(rules.subnets4, rules.subnets4_len, MAX_SUBNETS, ip->dst) &&
-			       !gateway4(ip->dst));
+			       in_nets4(f->port->subnets4, f->port->subnets4_len, MAX_SUBNETS, ip->dst) &&
+			       !gateway4(f, ip->dst));
 	if (ip->protocol == IPPROTO_IGMP)
 		return igmp(f, ip, total);
 	if (ip->fragment & bpf_htons(FRAGMENT_OFFSET)) {

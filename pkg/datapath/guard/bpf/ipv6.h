@@ -202,8 +202,8 @@ static __always_inline enum reason ipv6(struct frame *f)
 	STOP(METADATA_SERVICE, rules.flags & METADATA && !((dst[0] ^ bpf_cpu_to_be64(0xfd000ec200000000)) |
 					 (dst[1] ^ bpf_cpu_to_be64(0x254))));
 	STOP(ISOLATED, rules.flags & ISOLATE &&
-			       in_nets6(rules.subnets6, rules.subnets6_len, MAX_SUBNETS, dst) &&
-			       !gateway6(dst));
+			       in_nets6(f->port->subnets6, f->port->subnets6_len, MAX_SUBNETS, dst) &&
+			       !gateway6(f, dst));
 	why = extensions(f, &c);
 	if (why != PASSED)
 		return why;

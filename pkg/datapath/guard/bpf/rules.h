@@ -27,39 +27,44 @@ struct net6 {
 };
 
 /*
- * What the guests of a network have in common: constants to the program, of which
- * all ports with the same ones share one. MAC addresses are in the low 48 bits,
- * first byte lowest.
+ * What the guests of a network have in common, and what is known before the first
+ * of them has an address: constants to the program, of which all ports with the
+ * same ones share one.
  */
 struct rules {
 	__u64 netns; /* inode of the network namespace that the ports' indexes are of */
 	__u32 flags;
 	__u32 host_access;
-	__u32 bridge; /* ifindex of whoever routes for the guest */
-	__u32 macs_len, host_macs_len;
-	__u32 own4_len, own6_len;
-	__u32 subnets4_len, subnets6_len;
-	__u32 gateways4_len, gateways6_len;
+	__u32 macs_len;
+	__u32 own4_room, own6_room; /* at least as many as the port with the most has */
 	__u32 storm_limit; /* a second; only to be read back */
 	__u64 storm_interval; /* ns from one group frame to the next; 0: no limit */
 	__u64 storm_burst;    /* ns that they may run ahead */
 	__u64 plain[4]; /* a bit for each protocol */
-	__u64 host_macs[MAX_HOST_MACS];
-	struct net6 subnets6[MAX_SUBNETS];
-	__u64 gateways6[MAX_GATEWAYS][2];
-	struct net4 subnets4[MAX_SUBNETS];
-	__be32 gateways4[MAX_GATEWAYS];
 	__u64 vlans[64]; /* a bit for each VLAN ID */
 };
 
 /* Places for ports, a power of two. A port's is the rest of its interface index. */
 #define PORTS 1024
 
-/* What is a port's own. How many there are of each, the rules say. */
+/*
+ * What is a port's own. MAC addresses are in the low 48 bits, first byte lowest.
+ * Places for own addresses that are not in use have a mask that no address fits.
+ */
 struct port {
 	__u64 macs[MAX_MACS];
 	struct net4 own4[MAX_ADDRESSES];
 	struct net6 own6[MAX_ADDRESSES];
+	__u64 host_macs[MAX_HOST_MACS];
+	struct net6 subnets6[MAX_SUBNETS];
+	__u64 gateways6[MAX_GATEWAYS][2];
+	struct net4 subnets4[MAX_SUBNETS];
+	__be32 gateways4[MAX_GATEWAYS];
+	__u32 own4_len, own6_len; /* only to be read back */
+	__u32 host_macs_len;
+	__u32 subnets4_len, subnets6_len;
+	__u32 gateways4_len, gateways6_len;
+	__u32 bridge; /* ifindex of whoever routes for the guest */
 	__u64 storm;  /* ns of CLOCK_MONOTONIC: when the next group frame is due */
 	__u64 passed; /* frames */
 	__u32 ifindex;
