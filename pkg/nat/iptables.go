@@ -119,12 +119,14 @@ func (chains) observe(of linkspec.Masquerade) ([]linkspec.Masquerade, error) {
 				i, got = len(got), append(got, holder)
 			}
 			source, declared := sourceOf(of.Sources, j.source)
-			if !declared || of.ContainerID == "" {
+			if !declared {
 				continue
 			}
-			whole, err := c.whole(j.chain, of, source)
-			if err != nil {
-				return nil, err
+			whole := of.ContainerID == "" // that there is a rule is enough then
+			if !whole {
+				if whole, err = c.whole(j.chain, of, source); err != nil {
+					return nil, err
+				}
 			}
 			if whole && !slices.Contains(got[i].Sources, source) {
 				got[i].Sources = append(got[i].Sources, source)

@@ -56,7 +56,7 @@ func (r *Receipt) bringAbout(ctx context.Context, s linkspec.State) error {
 			return err
 		}
 	}
-	if err := r.masquerade(s.Masquerade); err != nil {
+	if err := r.masquerade(s); err != nil {
 		return err
 	}
 	var drafts []Draft

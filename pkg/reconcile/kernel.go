@@ -107,7 +107,8 @@ type NAT interface {
 	// Masquerades returns what is there for of's backend and network: an entry
 	// for each holder of rules, whether they are all in order or not. Sources of
 	// an entry are those of of's that are masqueraded. If of names a container,
-	// it is the only holder that is looked for.
+	// it is the only holder that is looked for; if it names none, an address counts
+	// as masqueraded by IPTables if any rule is about it.
 	Masquerades(of linkspec.Masquerade) ([]linkspec.Masquerade, error)
 
 	// Masquerade sees to it that the sources are masqueraded. What is in order is

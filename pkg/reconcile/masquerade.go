@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,9 +15,15 @@ import (
 
 // masquerade comes before the links: a connection that a guest opens before the
 // rule is there would never be masqueraded.
-func (r *Receipt) masquerade(m *linkspec.Masquerade) error {
+func (r *Receipt) masquerade(s linkspec.State) error {
+	m := s.Masquerade
 	if m == nil {
 		return nil
+	}
+	if m.ContainerID != "" {
+		if err := masqueradeOthers(r.k, *m, bridgeOf(s)); err != nil {
+			return err
+		}
 	}
 	got, err := r.k.Masquerades(*m)
 	if err != nil {
@@ -28,6 +35,89 @@ func (r *Receipt) masquerade(m *linkspec.Masquerade) error {
 	// By the time of an undo others may rely on it, or they do already.
 	r.before(func() error { return releaseMasquerade(r.k, *m) })
 	return r.k.Masquerade(*m)
+}
+
+// masqueradeOthers brings rules back that somebody flushed and that are not the
+// network's, which m does, but of its other containers: for addresses that no rule
+// is about. Which those are, only the guards of their ports tell.
+func masqueradeOthers(k Kernel, m linkspec.Masquerade, bridge string) error {
+	others, err := otherContainers(k, m, bridge)
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	of := linkspec.Masquerade{Backend: m.Backend, Network: m.Network}
+	for _, other := range others {
+		of.Sources = append(of.Sources, other.Sources...)
+	}
+	got, err := k.Masquerades(of)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if len(linkspec.DiffMasquerade(other, got)) == 0 {
+			continue
+		}
+		if err := k.Masquerade(other); err != nil {
+			return fmt.Errorf("masquerade container %s again: %w", other.ContainerID, err)
+		}
+	}
+	return nil
+}
+
+// otherContainers are those with ports on the bridge that rely on rules of their
+// own, as m's container does.
+func otherContainers(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec.Masquerade, error) {
+	ports, err := k.Ports(bridge)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list ports of %s: %w", bridge, err)
+	}
+	var others []linkspec.Masquerade
+	for _, port := range ports {
+		tag, ok := tagOf(port)
+		if !ok || !tag.Exact() || !relies(port, linkspec.Masquerade{Network: m.Network}) {
+			continue
+		}
+		other := linkspec.Masquerade{Backend: m.Backend, Network: m.Network, ContainerID: tag.ContainerID}
+		if other.SameHolder(m) {
+			continue
+		}
+		g, err := k.Guard(port)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(others, other.SameHolder)
+		if i < 0 {
+			i, others = len(others), append(others, other)
+		}
+		others[i].Sources = append(others[i].Sources, sources(g, m)...)
+	}
+	return others, nil
+}
+
+// sources are the guest's addresses that are in a subnet of m's, with that subnet's
+// length.
+func sources(g linkspec.Guard, m linkspec.Masquerade) []netip.Prefix {
+	var all []netip.Prefix
+	for _, own := range g.Addresses {
+		i := slices.IndexFunc(m.Sources, func(p netip.Prefix) bool { return own.IsSingleIP() && p.Contains(own.Addr()) })
+		if i >= 0 {
+			all = append(all, netip.PrefixFrom(own.Addr(), m.Sources[i].Bits()))
+		}
+	}
+	return all
+}
+
+// bridgeOf is the bridge of a state, "" for none.
+func bridgeOf(s linkspec.State) string {
+	for _, l := range s.Links {
+		if l.Kind == linkspec.Bridge {
+			return l.Name
+		}
+	}
+	return ""
 }
 
 // diffMasquerade is the part of compare that is about masquerading.

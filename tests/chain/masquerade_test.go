@@ -137,16 +137,20 @@ func TestMasqueradeIsRepaired(t *testing.T) {
 			n.holds(one)
 			h.sh(test.change)
 			wantError(t, n.check(one), 102, test.words...)
-			if test.backend == "nftables" {
-				n.add(two)
-				n.holds(two)
-			} else { // whose rules are each container's own
+			n.add(two)
+			n.holds(two)
+			if test.name == "chain flushed" && test.backend == "iptables" {
+				// One that is there is not another container's to mend.
 				n.remove(one)
 				n.add(one)
+				n.remove(two)
 				whole = h.rules()
 			}
 			n.holds(one)
-			if rules := h.rules(); test.name != "rule that says something else" && rules != whole {
+			if test.backend == "iptables" { // whose rules are each container's own
+				n.remove(two)
+			}
+			if rules := h.rules(); test.name != "rule that says something else" && without(rules, whole)+without(whole, rules) != "" {
 				t.Errorf("repaired to\n%s\nfrom\n%s", rules, whole)
 			}
 			n.remove(one)

@@ -36,7 +36,7 @@ func TestGuestsReachBeyondNAT(t *testing.T) {
 				}
 			}
 			l.check(v)
-			if backend == "nftables" {
+			if backend != "" {
 				l.flushed(v, g)
 			}
 			g.Close()
@@ -60,7 +60,7 @@ func (l *lab) flushed(v *vm, g *guest.Guest) {
 	}
 	l.do("CHECK", func() error {
 		err := l.cni.CheckNetworkList(context.Background(), l.list, v.rt)
-		if err == nil || !strings.Contains(err.Error(), "masquerading of network lab for 10.7.0.0/24 fd00:7::/64 is missing") {
+		if err == nil || !strings.Contains(err.Error(), "masquerading of network lab for 10.7.0.") || !strings.Contains(err.Error(), "is missing") {
 			l.t.Errorf("CHECK after a flush: %v", err)
 		}
 		return nil
