@@ -16,7 +16,14 @@ import (
 )
 
 // shortcut redirects what the port transmits to an upper device of the tap.
-func shortcut(r *rig, p pair) error {
+func shortcut(r *rig, p pair) error { return shorten(r, p, splice.InstallShortcut) }
+
+// filteredShortcut is shortcut on Linux before 6.6.
+func filteredShortcut(r *rig, p pair) error {
+	return shorten(r, p, func(port, upper int) error { return filter(port, tcbpf.Egress, asm.FnRedirect, upper) })
+}
+
+func shorten(r *rig, p pair, install func(port, upper int) error) error {
 	name := r.name("up")
 	err := p.vmm.Do(func() error {
 		return splice.CreateUpper(name, p.tap.Attrs().Index, int(r.host.File.Fd()))
@@ -29,7 +36,7 @@ func shortcut(r *rig, p pair) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(netlink.LinkSetUp(upper), splice.InstallShortcut(p.port.Attrs().Index, upper.Attrs().Index))
+		return errors.Join(netlink.LinkSetUp(upper), install(p.port.Attrs().Index, upper.Attrs().Index))
 	})
 }
 

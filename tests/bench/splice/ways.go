@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
 )
 
@@ -42,10 +43,11 @@ var ways = []way{
 	{"shortcut, no queue at the receiver", direct, spliced(shortcut, noQueue), false},
 	{"shortcut, no queue at both", spliced(shortcut, noQueue), spliced(shortcut, noQueue), false},
 
-	{"sender: tcx", veth(tcx), direct, true},
-	{"receiver: tcx", direct, veth(tcx), true},
+	{"sender: filter", veth(filters), direct, true},
+	{"receiver: filter", direct, veth(filters), true},
+	{"receiver: shortcut, filter, no queue", direct, veth(filters, filteredShortcut, noQueue), true},
+	{"both: shortcut, filter, no queue", veth(filters, filteredShortcut, noQueue), veth(filters, filteredShortcut, noQueue), true},
 	{"receiver: no queue", direct, spliced(noQueue), true},
-	{"receiver: tcx, no queue", direct, veth(tcx, noQueue), true},
 	{"receiver: GRO", direct, spliced(gro), true},
 	{"receiver: GRO, threaded", direct, spliced(gro, threaded), true},
 	{"receiver: XDP", direct, spliced(xdp), true},
@@ -53,7 +55,6 @@ var ways = []way{
 	{"receiver: netkit", direct, netkit(), true},
 	{"receiver: netkit, no queue", direct, netkit(noQueue), true},
 	{"both: no queue", spliced(noQueue), spliced(noQueue), true},
-	{"both: tcx, no queue", veth(tcx, noQueue), veth(tcx, noQueue), true},
 	{"both: netkit", netkit(), netkit(), true},
 	{"both: netkit, no queue", netkit(noQueue), netkit(noQueue), true},
 }
@@ -186,26 +187,24 @@ func redirect(kind ebpf.ProgramType, attach ebpf.AttachType, helper asm.BuiltinF
 	})
 }
 
-// tcx attaches the programs of a splice by the hook of Linux 6.6.
-func tcx(r *rig, p pair) error {
+// filters attaches the programs of a splice as Linux before 6.6 has them.
+func filters(_ *rig, p pair) error {
 	return p.vmm.Do(func() error {
 		tap, inner := p.tap.Attrs().Index, p.inner.Attrs().Index
-		for _, d := range []struct {
-			at, to int
-			helper asm.BuiltinFunc
-		}{{tap, inner, asm.FnRedirectPeer}, {inner, tap, asm.FnRedirect}} {
-			program, err := redirect(ebpf.SchedCLS, ebpf.AttachTCXIngress, d.helper, d.to)
-			if err != nil {
-				return err
-			}
-			l, err := link.AttachTCX(link.TCXOptions{Interface: d.at, Program: program, Attach: ebpf.AttachTCXIngress})
-			if err != nil {
-				return err
-			}
-			r.keepAlive = append(r.keepAlive, l)
-		}
-		return nil
+		return errors.Join(
+			filter(tap, tcbpf.Ingress, asm.FnRedirectPeer, inner),
+			filter(inner, tcbpf.Ingress, asm.FnRedirect, tap),
+		)
 	})
+}
+
+func filter(at int, hook tcbpf.Hook, helper asm.BuiltinFunc, to int) error {
+	program, err := redirect(ebpf.SchedCLS, ebpf.AttachNone, helper, to)
+	if err != nil {
+		return err
+	}
+	f := tcbpf.Filter{Link: at, Hook: hook, Priority: splice.Priority, Name: "splice"}
+	return errors.Join(f.Attach(program), program.Close())
 }
 
 // xdp takes frames to the tap before they become socket buffers.
