@@ -57,7 +57,7 @@ func (k *Kernel) ensureAddress(index int, a linkspec.Address) error {
 	}
 	for _, h := range have {
 		switch {
-		case h.Prefix == a.Prefix && !h.Failed:
+		case h.Prefix == a.Prefix && !h.Failed && (h.NoDAD == a.NoDAD || !a.Exact):
 			return nil
 		case h.Prefix == a.Prefix:
 			return k.replaceAddress(index, a)
@@ -72,7 +72,7 @@ func (k *Kernel) ensureAddress(index int, a linkspec.Address) error {
 // replaceAddress makes duplicate address detection begin anew, or skips it.
 func (k *Kernel) replaceAddress(index int, a linkspec.Address) error {
 	if err := k.removeAddress(index, a.Prefix); err != nil {
-		return fmt.Errorf("remove the one that failed duplicate address detection: %w", err)
+		return fmt.Errorf("remove the one that is there: %w", err)
 	}
 	return k.addAddress(index, a)
 }

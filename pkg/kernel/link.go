@@ -18,6 +18,7 @@ const (
 	extSkipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS (rtnetlink.h)
 
 	inetConf           = 1  // IFLA_INET_CONF (if_link.h)
+	devconfForwarding  = 0  // IPV4_DEVCONF_FORWARDING (ip.h), less one
 	devconfARPIgnore   = 18 // IPV4_DEVCONF_ARP_IGNORE (ip.h), less one
 	devconfAcceptRA    = 3  // DEVCONF_ACCEPT_RA (ipv6.h)
 	devconfDisableIPv6 = 26 // DEVCONF_DISABLE_IPV6
@@ -62,7 +63,7 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 	if l.Shortcut, err = k.shortcutOf(l); err != nil {
 		return linkspec.Link{}, missing(name, err)
 	}
-	l.IPv6, l.AcceptRA, l.ARPIgnore = &r.ipv6, &r.acceptRA, &r.arpIgnore
+	l.IPv6, l.AcceptRA, l.ARPIgnore, l.Forwarding = &r.ipv6, &r.acceptRA, &r.arpIgnore, &r.forwarding
 	if l.Addresses, err = k.addresses(l.Index); err != nil {
 		return linkspec.Link{}, missing(name, wrap("list its addresses", err))
 	}
@@ -70,7 +71,7 @@ func (k *Kernel) look(name string) (linkspec.Link, error) {
 }
 
 // Links returns all links, in a dump that grows with their number. Addresses,
-// IPv6, AcceptRA, ARPIgnore, VLANs and Carried are not filled in.
+// IPv6, AcceptRA, ARPIgnore, Forwarding, VLANs and Carried are not filled in.
 func (k *Kernel) Links() ([]linkspec.Link, error) {
 	links, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		u32(unix.IFLA_EXT_MASK, extSkipStats))
@@ -177,6 +178,7 @@ type record struct {
 	below          int // index of the device below, in whatever namespace; 0 for none
 	ipv6, acceptRA bool
 	arpIgnore      bool
+	forwarding     bool
 	queues         uint32 // of a multi-queue tap, attached or not
 }
 
@@ -273,6 +275,7 @@ func (r *record) tap(data []byte) {
 func (r *record) devconf4(b []byte) {
 	if len(b) >= 4*(devconfARPIgnore+1) {
 		r.arpIgnore = native.Uint32(b[4*devconfARPIgnore:]) != 0
+		r.forwarding = native.Uint32(b[4*devconfForwarding:]) != 0
 	}
 }
 

@@ -82,11 +82,19 @@ func (k *Kernel) setNewIPv6(l, change linkspec.Link) error {
 	return k.setIPv6(l, change)
 }
 
-func (k *Kernel) setARPIgnore(l, change linkspec.Link) error {
-	if change.ARPIgnore == nil {
-		return nil
+func (k *Kernel) setIPv4(l, change linkspec.Link) error {
+	for _, p := range []struct {
+		name  string
+		value *bool
+	}{{"arp_ignore", change.ARPIgnore}, {"forwarding", change.Forwarding}} {
+		if p.value == nil {
+			continue
+		}
+		if err := k.setConf(4, l.Name, p.name, *p.value, !*p.value); err != nil {
+			return fmt.Errorf("set %s: %w", p.name, err)
+		}
 	}
-	return wrap("set arp_ignore", k.setConf(4, l.Name, "arp_ignore", *change.ARPIgnore, !*change.ARPIgnore))
+	return nil
 }
 
 // setConf sets a parameter of that version of IP on one device. Where IP knows

@@ -191,6 +191,24 @@ func (k *Kernel) setVLANs(l, change linkspec.Link) error {
 	return wrap("put it into VLANs", k.changeVLANs(unix.RTM_NEWVLAN, l.Index, add))
 }
 
+// setInVLANs puts a port into VLANs, beside those that it is in.
+func (k *Kernel) setInVLANs(l, change linkspec.Link) error {
+	if len(change.InVLANs) == 0 {
+		return nil
+	}
+	have, err := k.vlans(l.Index)
+	if err != nil {
+		return err
+	}
+	var add []linkspec.VLAN
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(change.InVLANs))) {
+		if _, in := linkspec.FindVLAN(have, id); !in {
+			add = append(add, linkspec.VLAN{ID: id})
+		}
+	}
+	return wrap("put it into VLANs", k.changeVLANs(unix.RTM_NEWVLAN, l.Index, add))
+}
+
 // setFiltering makes a bridge tell VLANs apart, or stop to.
 func (k *Kernel) setFiltering(l, change linkspec.Link) error {
 	if change.VLANFiltering == nil {

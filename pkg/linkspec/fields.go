@@ -60,6 +60,7 @@ var fields = []field{
 	scalar("ipv6", func(l *Link) **bool { return &l.IPv6 }, onOff),
 	scalar("accept_ra", func(l *Link) **bool { return &l.AcceptRA }, onOff),
 	scalar("arp_ignore", func(l *Link) **bool { return &l.ARPIgnore }, onOff),
+	scalar("forwarding", func(l *Link) **bool { return &l.Forwarding }, onOff),
 	scalar("user", func(l *Link) **uint32 { return &l.Owner }, id),
 	scalar("group", func(l *Link) **uint32 { return &l.Group }, id),
 	scalar("multi_queue", func(l *Link) **bool { return &l.MultiQueue }, onOff),
@@ -81,6 +82,12 @@ var fields = []field{
 		name: "vlan", texts: func(l *Link) []string { return vlanTexts(l.VLANs) },
 		take: func(dst, src *Link) { dst.VLANs = src.VLANs },
 		undo: func(dst, _, got *Link) { dst.VLANs = got.VLANs },
+	},
+	{
+		name: "in vlan", rule: has, texts: func(l *Link) []string { return idTexts(l.InVLANs) },
+		observed: func(l *Link) []string { return vlanIDs(l.VLANs) },
+		take:     func(dst, src *Link) { dst.InVLANs = src.InVLANs },
+		undo:     func(*Link, *Link, *Link) {}, // they go when the port leaves the bridge
 	},
 	scalar("link", func(l *Link) **string { return &l.Parent }, orNone),
 	scalar("vlan id", func(l *Link) **int { return &l.VLANID }, strconv.Itoa),
@@ -106,8 +113,9 @@ var fields = []field{
 	},
 	{
 		name: "inet", rule: has, texts: func(l *Link) []string { return addressTexts(l.Addresses) },
-		take: func(dst, src *Link) { dst.Addresses = src.Addresses },
-		undo: func(dst, want, got *Link) { dst.NoAddresses = added(want.Addresses, got.Addresses) },
+		observed: func(l *Link) []string { return seenTexts(l.Addresses) },
+		take:     func(dst, src *Link) { dst.Addresses = src.Addresses },
+		undo:     func(dst, want, got *Link) { dst.NoAddresses = added(want.Addresses, got.Addresses) },
 	},
 	{
 		name: "no inet", rule: lacks, texts: func(l *Link) []string { return prefixTexts(l.NoAddresses) },
@@ -219,10 +227,48 @@ func addressTexts(addrs []Address) []string {
 	var texts []string
 	for _, a := range addrs {
 		if !a.Failed {
-			texts = append(texts, a.Prefix.String())
+			texts = append(texts, a.Prefix.String()+a.detection())
 		}
 	}
 	return texts
+}
+
+// detection is how an exact address is told from one that differs in that only.
+func (a Address) detection() string {
+	switch {
+	case !a.Exact || a.Prefix.Addr().Is4():
+		return ""
+	case a.NoDAD:
+		return " nodad"
+	}
+	return " dad"
+}
+
+// seenTexts are observed addresses in both forms in which they may be declared.
+func seenTexts(addrs []Address) []string {
+	texts := addressTexts(addrs)
+	for _, a := range addrs {
+		if a.Exact = true; !a.Failed && a.detection() != "" {
+			texts = append(texts, a.Prefix.String()+a.detection())
+		}
+	}
+	return texts
+}
+
+func idTexts(ids []int) []string {
+	var texts []string
+	for _, id := range ids {
+		texts = append(texts, strconv.Itoa(id))
+	}
+	return texts
+}
+
+func vlanIDs(vlans []VLAN) []string {
+	var ids []int
+	for _, v := range vlans {
+		ids = append(ids, v.ID)
+	}
+	return idTexts(ids)
 }
 
 func prefixTexts(prefixes []netip.Prefix) []string {

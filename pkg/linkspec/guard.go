@@ -2,7 +2,6 @@ package linkspec
 
 import (
 	"bytes"
-	"cmp"
 	"net"
 	"net/netip"
 	"slices"
@@ -51,9 +50,11 @@ type Guard struct {
 
 	VLANs []int // the tags that it may send; none: only frames without a tag
 
-	// Isolate keeps Subnets, but for the gateways, out of the guest's reach.
-	Isolate bool
+	// Subnets are those that the guest's addresses are in. Isolate keeps them, but
+	// for the gateways, out of its reach; without it those that there is no room for
+	// are left out.
 	Subnets []netip.Prefix
+	Isolate bool
 
 	// HostAccess is HostAll if it is "". For anything else, Router is the
 	// interface index of the device (the bridge) with which the host takes the
@@ -84,20 +85,21 @@ type Guard struct {
 func (g Guard) Canonical() Guard {
 	c := g
 	c.MACs = canonicalMACs(g.MACs)
-	c.HostMACs, c.Router, c.Via, c.Subnets, c.Bypass = nil, 0, "", nil, ""
+	c.HostMACs, c.Router, c.Via, c.Bypass = nil, 0, "", ""
 	if c.HostAccess == "" {
 		c.HostAccess = HostAll
 	}
 	if c.HostAccess != HostAll {
 		c.HostMACs, c.Router, c.Via = canonicalMACs(g.HostMACs), g.Router, g.Via
 	}
-	if g.Isolate {
-		c.Subnets = canonicalPrefixes(g.Subnets)
+	c.Subnets = CanonicalSubnets(g.Subnets)
+	if !g.Isolate {
+		c.Subnets = first(c.Subnets, MaxGuardSubnets)
 	}
 	c.Addresses = nil
 	if !g.L2Only {
 		implied := g.LinkLocals()
-		c.Addresses = slices.DeleteFunc(canonicalPrefixes(g.Addresses), func(p netip.Prefix) bool {
+		c.Addresses = slices.DeleteFunc(CanonicalSubnets(g.Addresses), func(p netip.Prefix) bool {
 			return p.IsSingleIP() && slices.Contains(implied, p.Addr())
 		})
 	}
@@ -145,7 +147,7 @@ func (g Guard) Texts() []string {
 	if g.Isolate {
 		all = append(all, "isolated")
 	}
-	list("isolated from", len(g.Subnets), func(i int) string { return g.Subnets[i].String() })
+	list("subnets", len(g.Subnets), func(i int) string { return g.Subnets[i].String() })
 	all = append(all, "host "+string(g.HostAccess))
 	if g.Router != 0 {
 		all = append(all, "router "+strconv.Itoa(g.Router))
@@ -198,6 +200,10 @@ func (g Guard) Check() error {
 
 func (g Guard) checkCounts() error {
 	c := g.Canonical()
+	subnets := 0 // that have to be there
+	if g.Isolate {
+		subnets = len(c.Subnets)
+	}
 	v4, v6 := 0, len(g.LinkLocals())
 	for _, p := range c.Addresses {
 		if p.Addr().Is4() {
@@ -214,7 +220,7 @@ func (g Guard) checkCounts() error {
 		{"IPv4 addresses", v4, MaxGuardAddresses},
 		{"IPv6 addresses", v6, MaxGuardAddresses},
 		{"gateways", len(c.Gateways), MaxGuardGateways},
-		{"subnets", len(c.Subnets), MaxGuardSubnets},
+		{"subnets", subnets, MaxGuardSubnets},
 		{"MAC addresses of the host", len(c.HostMACs), MaxGuardHostMACs},
 	} {
 		if n.got > n.max {
@@ -241,13 +247,15 @@ func canonicalMACs(macs []net.HardwareAddr) []net.HardwareAddr {
 	return c
 }
 
-func canonicalPrefixes(prefixes []netip.Prefix) []netip.Prefix {
-	var c []netip.Prefix
+// first returns so many of the prefixes of each family.
+func first(prefixes []netip.Prefix, most int) []netip.Prefix {
+	var kept []netip.Prefix
+	count := map[bool]int{}
 	for _, p := range prefixes {
-		c = append(c, p.Masked())
+		if v4 := p.Addr().Is4(); count[v4] < most {
+			kept = append(kept, p)
+			count[v4]++
+		}
 	}
-	slices.SortFunc(c, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	return slices.Compact(c)
+	return kept
 }

@@ -103,6 +103,10 @@ type Link struct {
 	// net.ipv4.conf.*.arp_ignore is not 0.
 	ARPIgnore *bool
 
+	// Forwarding tells that IPv4 packets which come in on the device are forwarded:
+	// net.ipv4.conf.*.forwarding is not 0.
+	Forwarding *bool
+
 	// Tap devices only.
 	Owner      *uint32 // uid that may attach; NoID for anyone
 	Group      *uint32 // gid that may attach; NoID for no condition
@@ -157,6 +161,10 @@ type Link struct {
 	// bridge they are observed only. There are none where the bridge does not filter.
 	VLANs []VLAN
 
+	// InVLANs are VLANs that a port must be in, whatever others it is in: with their
+	// tags, unless it is in them already. They are declared only.
+	InVLANs []int
+
 	// VLAN devices only. Carried tells that the bridge below is in the VLAN itself,
 	// tagged: else it hands the device no frames.
 	Parent  *string // name of the device below
@@ -171,11 +179,20 @@ type Link struct {
 type Address struct {
 	Prefix netip.Prefix
 	// NoDAD is true where duplicate address detection is skipped, so that no
-	// guest can deny the address. It is observed too, but never compared.
+	// guest can deny the address. It is compared where the address is Exact.
 	NoDAD bool
+	// Exact is true for an IPv6 address that is the software's own, so that NoDAD
+	// must be as declared (declared only).
+	Exact bool
 	// Failed is true where duplicate address detection found the address in
 	// use (observed only): the kernel does not answer for it.
 	Failed bool
+}
+
+// Reachable tells whether others may know the address: it is not one of fe80::/10,
+// which the kernel gives every link.
+func (a Address) Reachable() bool {
+	return a.Prefix.Addr().Is4() || !a.Prefix.Addr().IsLinkLocalUnicast()
 }
 
 // Sysctl is a kernel parameter of the host's network namespace.

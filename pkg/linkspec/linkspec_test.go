@@ -39,6 +39,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		return reflect.ValueOf(new(7))
 	case reflect.TypeFor[*uint32]():
 		return reflect.ValueOf(new(uint32(7)))
+	case reflect.TypeFor[[]int]():
+		return reflect.ValueOf([]int{100})
 	case reflect.TypeFor[*Shaping]():
 		return reflect.ValueOf(&Shaping{Limits: Limits{ToGuest: Limit{Rate: 8e6}}})
 	case reflect.TypeFor[*bool]():
@@ -194,5 +196,26 @@ func TestUndoTurnsChangeBack(t *testing.T) {
 	}
 	if !reflect.DeepEqual(undo, expect) {
 		t.Errorf("got  %+v\nwant %+v", undo, expect)
+	}
+}
+
+// Whether an address skipped duplicate address detection is looked at where it is
+// exact.
+func TestExactAddress(t *testing.T) {
+	for _, test := range []struct {
+		want, got Address
+		differs   bool
+	}{
+		{Address{Prefix: netip.MustParsePrefix("fd00::1/64"), NoDAD: true}, Address{Prefix: netip.MustParsePrefix("fd00::1/64")}, false},
+		{Address{Prefix: netip.MustParsePrefix("fd00::1/64"), NoDAD: true, Exact: true}, Address{Prefix: netip.MustParsePrefix("fd00::1/64")}, true},
+		{Address{Prefix: netip.MustParsePrefix("fd00::1/64"), Exact: true}, Address{Prefix: netip.MustParsePrefix("fd00::1/64"), NoDAD: true}, true},
+		{Address{Prefix: netip.MustParsePrefix("fd00::1/64"), Exact: true}, Address{Prefix: netip.MustParsePrefix("fd00::1/64")}, false},
+		{Address{Prefix: netip.MustParsePrefix("fd00::1/64"), NoDAD: true, Exact: true}, Address{Prefix: netip.MustParsePrefix("fd00::1/64"), NoDAD: true}, false},
+		{Address{Prefix: netip.MustParsePrefix("10.0.0.1/24"), NoDAD: true, Exact: true}, Address{Prefix: netip.MustParsePrefix("10.0.0.1/24")}, false},
+	} {
+		diffs := Diff(Link{Name: "x", Addresses: []Address{test.want}}, Link{Name: "x", Addresses: []Address{test.got}})
+		if (len(diffs) > 0) != test.differs {
+			t.Errorf("want %+v, got %+v: differences %v", test.want, test.got, diffs)
+		}
 	}
 }

@@ -60,8 +60,28 @@ func commands(sources []netip.Prefix) ([]command, error) {
 // jump is a rule of POSTROUTING that sends a guest's packets to its chain.
 type jump struct {
 	chain       string
-	containerID string
+	containerID string // as far as the comment holds it
+	comment     string
 	source      netip.Addr
+}
+
+// isOf tells whether the rule is of the container, as told by the name of its chain
+// or, for one whose ID nobody knows any more, by what is left of that in the comment.
+func (j jump) isOf(m linkspec.Masquerade) bool {
+	return j.chain == utils.FormatChainName(m.Network, m.ContainerID) || j.cut() && j.containerID == m.ContainerID
+}
+
+// cut tells whether the ID was too long for a comment.
+func (j jump) cut() bool { return len(j.comment) == maxChainComment }
+
+// maxChainComment is how many bytes of a comment iptables keeps (XT_MAX_COMMENT_LEN,
+// less a zero at its end).
+const maxChainComment = 255
+
+// commentOf is what upstream's library writes, as iptables keeps it.
+func commentOf(m linkspec.Masquerade) string {
+	comment := utils.FormatComment(m.Network, m.ContainerID)
+	return comment[:min(len(comment), maxChainComment)]
 }
 
 // jumps returns those of the network.
@@ -82,13 +102,23 @@ func (c command) jumps(network string) ([]jump, error) {
 // parseJump reads a rule as iptables -S prints it:
 //
 //	-A POSTROUTING -s 10.1.0.2/32 -m comment --comment "name: \"lab\" id: \"vm1\"" -j CNI-...
+//
+// The ID, and what follows it, may be cut off.
 func parseJump(line, network string) (jump, bool) {
 	_, rest, ok := strings.Cut(line, `--comment "name: \"`+network+`\" id: \"`)
-	id, rest, closed := strings.Cut(rest, `\"" -j `)
-	if !ok || !closed || rest != utils.FormatChainName(network, id) {
+	end := strings.LastIndex(rest, `" -j CNI-`)
+	if !ok || end < 0 {
 		return jump{}, false
 	}
-	j := jump{chain: rest, containerID: id}
+	j := jump{chain: rest[end+len(`" -j `):], comment: `name: "` + network + `" id: "`}
+	id, whole := strings.CutSuffix(rest[:end], `\"`)
+	j.containerID = id
+	if j.comment += id; whole {
+		j.comment += `"`
+	}
+	if !j.cut() && (!whole || j.chain != utils.FormatChainName(network, id)) {
+		return jump{}, false
+	}
 	if _, from, ok := strings.Cut(line, " -s "); ok {
 		text, _, _ := strings.Cut(from, " ")
 		if p, err := netip.ParsePrefix(text); err == nil {
@@ -110,10 +140,13 @@ func (chains) observe(of linkspec.Masquerade) ([]linkspec.Masquerade, error) {
 			return nil, err
 		}
 		for _, j := range jumps {
-			if of.ContainerID != "" && of.ContainerID != j.containerID {
+			holder := linkspec.Masquerade{Backend: linkspec.IPTables, Network: of.Network, ContainerID: of.ContainerID}
+			switch {
+			case of.ContainerID == "":
+				holder.ContainerID = j.containerID
+			case !j.isOf(of):
 				continue
 			}
-			holder := linkspec.Masquerade{Backend: linkspec.IPTables, Network: of.Network, ContainerID: j.containerID}
 			i := slices.IndexFunc(got, holder.SameHolder)
 			if i < 0 {
 				i, got = len(got), append(got, holder)
@@ -167,7 +200,7 @@ func wrapRule(err error, chain string) error {
 // before it, for IPv4, one that spares broadcasts, which with br_netfilter come
 // here as well.
 func (c command) rules(m linkspec.Masquerade, source netip.Prefix) [][]string {
-	comment := []string{"-m", "comment", "--comment", utils.FormatComment(m.Network, m.ContainerID)}
+	comment := []string{"-m", "comment", "--comment", commentOf(m)}
 	rule := func(words ...string) []string { return append(words, comment...) }
 	within := rule("-d", source.Masked().String(), "-j", "ACCEPT")
 	if c.bits == 128 {
@@ -177,7 +210,7 @@ func (c command) rules(m linkspec.Masquerade, source netip.Prefix) [][]string {
 }
 
 func (c command) broadcast(m linkspec.Masquerade) []string {
-	return []string{"-d", spared4[1].String(), "-j", "ACCEPT", "-m", "comment", "--comment", utils.FormatComment(m.Network, m.ContainerID)}
+	return []string{"-d", spared4[1].String(), "-j", "ACCEPT", "-m", "comment", "--comment", commentOf(m)}
 }
 
 func (b chains) ensure(m linkspec.Masquerade) error {
@@ -228,7 +261,7 @@ func (chains) remove(m linkspec.Masquerade) error {
 	if err != nil {
 		return err
 	}
-	chain, comment := utils.FormatChainName(m.Network, m.ContainerID), utils.FormatComment(m.Network, m.ContainerID)
+	names := []string{utils.FormatChainName(m.Network, m.ContainerID)}
 	var errs []error
 	for _, c := range have {
 		jumps, err := c.jumps(m.Network)
@@ -237,16 +270,21 @@ func (chains) remove(m linkspec.Masquerade) error {
 			continue
 		}
 		for _, j := range jumps {
-			if j.containerID != m.ContainerID || !j.source.IsValid() {
+			if !j.isOf(m) || !j.source.IsValid() {
 				continue
 			}
-			errs = append(errs, c.Delete(natTable, hook, "-s", j.source.String(), "-j", chain, "-m", "comment", "--comment", comment))
+			errs = append(errs, c.Delete(natTable, hook, "-s", j.source.String(), "-j", j.chain, "-m", "comment", "--comment", j.comment))
+			if !slices.Contains(names, j.chain) {
+				names = append(names, j.chain)
+			}
 		}
 		// A chain may be left that nobody jumps to.
-		errs = append(errs, c.ClearAndDeleteChain(natTable, chain))
+		for _, chain := range names {
+			errs = append(errs, c.ClearAndDeleteChain(natTable, chain))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove chain %s: %w", chain, err)
+		return fmt.Errorf("remove chain %s: %w", names[0], err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -151,8 +152,8 @@ func (t *table) ensure(m linkspec.Masquerade) error {
 	if err != nil {
 		return err
 	}
-	missing := slices.DeleteFunc(slices.Clone(m.Sources), func(p netip.Prefix) bool { return s.masquerades(m.Network, p) })
-	if len(missing) == 0 {
+	missing := slices.DeleteFunc(slices.Clone(m.Sources), func(p netip.Prefix) bool { return s.has(m.Network, p) })
+	if len(missing) == 0 && !s.isWrong(m.Network) {
 		return nil
 	}
 	if s.exists && !s.works {
@@ -162,11 +163,30 @@ func (t *table) ensure(m linkspec.Masquerade) error {
 	}
 	t.conn.AddTable(ourTable())
 	t.conn.AddChain(ourChain())
+	if s.works {
+		if err := t.removeWrong(s, m); err != nil {
+			return err
+		}
+	}
 	for _, source := range missing {
 		t.conn.AddRule(&nftables.Rule{Table: ourTable(), Chain: ourChain(), Exprs: masquerade(source), UserData: comment(m.Network)})
 	}
 	if err := t.conn.Flush(); err != nil {
 		return unsupported(fmt.Errorf("add rules to table %s: %w", tableName, err))
+	}
+	return nil
+}
+
+// removeWrong removes what has the network's mark and is not what any of its rules
+// says: it may come before one that is right.
+func (t *table) removeWrong(s state, m linkspec.Masquerade) error {
+	for _, r := range s.rules {
+		if !r.isOf(m.Network) || r.isRight() {
+			continue
+		}
+		if err := t.conn.DelRule(&nftables.Rule{Table: ourTable(), Chain: ourChain(), Handle: r.Handle}); err != nil {
+			return fmt.Errorf("remove rule %d of table %s: %w", r.Handle, tableName, err)
+		}
 	}
 	return nil
 }
@@ -205,9 +225,55 @@ func (s state) concerns(network string) bool {
 	return s.exists && (len(s.rules) == 0 || slices.ContainsFunc(s.rules, func(r rule) bool { return r.isOf(network) }))
 }
 
+// masquerades tells whether there is a rule for the source, and none with the
+// network's mark that says something else, which may come before it.
 func (s state) masquerades(network string, source netip.Prefix) bool {
+	return s.has(network, source) && !slices.ContainsFunc(s.rules, func(r rule) bool {
+		return r.isOf(network) && !r.isRight() && r.mayMatch(source)
+	})
+}
+
+func (s state) has(network string, source netip.Prefix) bool {
 	want := masquerade(source)
 	return s.works && slices.ContainsFunc(s.rules, func(r rule) bool { return r.isOf(network) && same(r.Exprs, want) })
+}
+
+func (s state) isWrong(network string) bool {
+	return slices.ContainsFunc(s.rules, func(r rule) bool { return r.isOf(network) && !r.isRight() })
+}
+
+// isRight tells whether it is the rule for some source.
+func (r rule) isRight() bool {
+	source, ok := r.source()
+	return ok && same(r.Exprs, masquerade(source))
+}
+
+// mayMatch tells whether the rule is about packets of the source's family, as far as
+// it begins as ours do.
+func (r rule) mayMatch(source netip.Prefix) bool {
+	const family = 1 // in masquerade
+	if len(r.Exprs) <= family {
+		return true
+	}
+	have, ok := r.Exprs[family].(*expr.Cmp)
+	want, _ := masquerade(source)[family].(*expr.Cmp)
+	return !ok || len(have.Data) != 1 || bytes.Equal(have.Data, want.Data)
+}
+
+// source is the prefix that the first address of the packet is compared with.
+func (r rule) source() (netip.Prefix, bool) {
+	const mask, value = 3, 4 // in masquerade
+	if len(r.Exprs) <= value {
+		return netip.Prefix{}, false
+	}
+	m, ok1 := r.Exprs[mask].(*expr.Bitwise)
+	v, ok2 := r.Exprs[value].(*expr.Cmp)
+	if !ok1 || !ok2 {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(v.Data)
+	bits, size := net.IPMask(m.Mask).Size()
+	return netip.PrefixFrom(addr, bits), ok && size == addr.BitLen()
 }
 
 func (r rule) isOf(network string) bool { return bytes.Equal(r.UserData, comment(network)) }

@@ -152,18 +152,25 @@ func (a *addressing) defaultRoute(gw netip.Addr) {
 	a.routes = append(a.routes, &types.Route{Dst: zero, GW: gw.AsSlice()})
 }
 
+// declare makes a device the gateway; own is true for one of this software's.
+func (g gateway) declare(on *linkspec.Link, own bool) {
+	on.Addresses = append(on.Addresses, linkspec.Address{Prefix: g.prefix, NoDAD: !g.dad, Exact: own})
+	if g.prefix.Addr().Is6() {
+		on.IPv6 = new(true)
+	} else {
+		on.Forwarding = new(true)
+	}
+}
+
 // gatewayAddresses declares the gateways on the device that has them, most often
 // the bridge, and refuses or removes what stands against them.
 func (p *bridgePlan) gatewayAddresses(on *linkspec.Link, found linkspec.Link, gateways []gateway) error {
 	for _, gw := range gateways {
-		if gw.prefix.Addr().Is6() {
-			if *on.MTU < minIPv6MTU {
-				return cnierr.New(cnierr.Config, "give the bridge an \"mtu\" of 1280 or more, or leave IPv6 out of \"ipam\"",
-					"IPv6 needs an MTU of %d, %s %s has %d", minIPv6MTU, on.Kind, on.Name, *on.MTU)
-			}
-			on.IPv6 = new(true)
+		if gw.prefix.Addr().Is6() && *on.MTU < minIPv6MTU {
+			return cnierr.New(cnierr.Config, "give the bridge an \"mtu\" of 1280 or more, or leave IPv6 out of \"ipam\"",
+				"IPv6 needs an MTU of %d, %s %s has %d", minIPv6MTU, on.Kind, on.Name, *on.MTU)
 		}
-		on.Addresses = append(on.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
+		gw.declare(on, on.Alias != nil)
 	}
 	for _, have := range found.Addresses {
 		against := opposed(have.Prefix, gateways)

@@ -211,7 +211,7 @@ func TestForeignBridge(t *testing.T) {
 	for _, c := range []struct {
 		name, keys, want string
 	}{
-		{"create", `"isGateway":true,` + hostLocal, "shared bridge br0\n    mtu 1400\n    inet 10.0.0.1/24\n    up on\n"},
+		{"create", `"isGateway":true,` + hostLocal, "shared bridge br0\n    mtu 1400\n    forwarding on\n    inet 10.0.0.1/24\n    up on\n"},
 		{"create, promiscuous", `"promiscMode":true`, "shared bridge br0\n    mtu 1400\n    promisc on\n    up on\n"},
 		{"existing", `"bridgeMode":"existing"`, "joined bridge br0\n    mtu 1400\n    up on\n"},
 	} {

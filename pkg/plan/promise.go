@@ -34,13 +34,7 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		device.MTU = links[0].MTU
 		links = append(links, device)
 	}
-	for _, gw := range gateways {
-		on := &links[len(links)-1]
-		if gw.prefix.Addr().Is6() {
-			on.IPv6 = new(true)
-		}
-		on.Addresses = append(on.Addresses, linkspec.Address{Prefix: gw.prefix, NoDAD: !gw.dad})
-	}
+	p.promiseGateway(&links[len(links)-1], f, gateways)
 	port := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: nic.Name,
 		AltNames: []string{p.att.PortHandle()},
@@ -52,12 +46,28 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult tells of no guest that could be guarded: %w", err)
 	}
 	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
-	links = slices.Concat(slices.Insert(links, 1, p.promisedUplink()...), p.shapers(), p.members(f, port, netns))
+	links = slices.Concat(slices.Insert(links, 1, p.promisedUplink(f)...), p.shapers(), p.members(f, port, netns))
 	state := linkspec.State{Links: links, Sysctls: forwarding(gateways)}
 	if state.Masquerade, err = p.masquerade(p.promisedIPs(index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
 	}
 	return state, nil
+}
+
+// promiseGateway declares the gateways on their device, and that nothing stands
+// against them where ADD saw to that.
+func (p *bridgePlan) promiseGateway(on *linkspec.Link, f Facts, gateways []gateway) {
+	for _, gw := range gateways {
+		gw.declare(on, on.Kind == linkspec.VLANDevice || ours(f[on.Name]))
+	}
+	if !p.conf.ForceAddress {
+		return
+	}
+	for _, have := range f[on.Name].Addresses {
+		if opposed(have.Prefix, gateways).IsValid() {
+			on.NoAddresses = append(on.NoAddresses, have.Prefix)
+		}
+	}
 }
 
 // promisedBridge declares of the bridge what ADD may have set: more for one

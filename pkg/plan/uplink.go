@@ -14,8 +14,9 @@ import (
 type Uplink struct {
 	Name     string
 	Bridge   string
-	Existing bool // the bridge is somebody else's, and so is what its ports are
-	MTU      int  // of the bridge, if it does not exist yet
+	Existing bool  // the bridge is somebody else's, and so is what its ports are
+	MTU      int   // of the bridge, if it does not exist yet
+	VLANs    []int // that it must be in, as guests are
 }
 
 // uplinkOf is nil where the configuration names none.
@@ -23,11 +24,22 @@ func uplinkOf(c *config.Bridge) *Uplink {
 	if c.Uplink == "" {
 		return nil
 	}
-	u := &Uplink{Name: c.Uplink, Bridge: c.Bridge, Existing: c.Existing, MTU: c.MTU}
+	u := &Uplink{Name: c.Uplink, Bridge: c.Bridge, Existing: c.Existing, MTU: c.MTU, VLANs: wireVLANs(c)}
 	if u.MTU == 0 {
 		u.MTU = defaultMTU
 	}
 	return u
+}
+
+// wireVLANs are the VLANs of guests, which the uplink carries with their tags, but
+// for the one that it is in natively.
+func wireVLANs(c *config.Bridge) []int {
+	vlans := slices.Clone(c.Trunk)
+	if c.VLAN != 0 && !slices.Contains(vlans, c.VLAN) {
+		vlans = append(vlans, c.VLAN)
+	}
+	slices.Sort(vlans)
+	return vlans
 }
 
 // Observe names the links that Declare wants to know about.
@@ -42,7 +54,7 @@ func (u *Uplink) Observe() []string {
 // somebody else made it a port already. One that cannot be a port, or that the
 // host would miss, is refused.
 func (u *Uplink) Declare(f Facts) (linkspec.Link, error) {
-	want := linkspec.Link{Role: linkspec.Joined, Name: u.Name, Master: &u.Bridge, Up: new(true)}
+	want := linkspec.Link{Role: linkspec.Joined, Name: u.Name, Master: &u.Bridge, Up: new(true), InVLANs: u.VLANs}
 	nic, there := f[u.Name]
 	if !there {
 		return want, cnierr.New(cnierr.Config, "give \"uplink\" the name of a NIC of the host (ip link lists them), and load its driver",
@@ -64,7 +76,7 @@ func (u *Uplink) Declare(f Facts) (linkspec.Link, error) {
 			return want, cnierr.New(cnierr.Config, "set it up where it was made a port of the bridge: in the host's network manager, or ip link set "+u.Name+" up",
 				"uplink %s is down", u.Name)
 		}
-		return want, nil
+		return want, u.carries(nic)
 	case u.Existing && !member:
 		return want, cnierr.New(cnierr.Config,
 			"with \"bridgeMode\": \"existing\" the host's network manager makes it a port: Bridge="+u.Bridge+" in the NIC's .network file (systemd-networkd), nmcli connection modify NAME connection.master "+u.Bridge+" connection.slave-type bridge (NetworkManager), ip link set "+u.Name+" master "+u.Bridge+" (by hand); or remove \"uplink\"",
@@ -117,6 +129,18 @@ func (u *Uplink) fits(nic linkspec.Link, f Facts) error {
 	return nil
 }
 
+// carries refuses a port of somebody else's that is not in the guests' VLANs.
+func (u *Uplink) carries(nic linkspec.Link) error {
+	for _, id := range u.VLANs {
+		if _, in := linkspec.FindVLAN(nic.VLANs, id); !in {
+			return cnierr.New(cnierr.Config,
+				fmt.Sprintf("put it into the VLAN where it was made a port of the bridge: [BridgeVLAN] VLAN=%[1]d in its .network file (systemd-networkd), bridge-port.vlans %[1]d (NetworkManager), bridge vlan add vid %[1]d dev %[2]s (by hand)", id, u.Name),
+				"uplink %s is not in VLAN %d, so that guests in it would not reach the LAN", u.Name, id)
+		}
+	}
+	return nil
+}
+
 // unused refuses a NIC that somebody uses. Routes are not among the facts: the
 // engine looks for them. The kernel gives every link an address of fe80::/10.
 func (u *Uplink) unused(nic linkspec.Link) error {
@@ -126,7 +150,7 @@ func (u *Uplink) unused(nic linkspec.Link) error {
 			"uplink %s is a port of %s", u.Name, *nic.Master)
 	}
 	for _, a := range nic.Addresses {
-		if addr := a.Prefix.Addr(); addr.Is4() || !addr.IsLinkLocalUnicast() {
+		if a.Reachable() {
 			return cnierr.New(cnierr.Config,
 				"for a NIC that the host uses itself, have its network manager make the bridge, with the address on it, and join that with \"bridgeMode\": \"existing\"; for one that is the guests' alone, take the address off: Unmanaged=yes under [Link] in its .network file (systemd-networkd), nmcli device set "+u.Name+" managed no (NetworkManager), then ip address flush dev "+u.Name,
 				"uplink %s carries %s, which nobody would reach any more once it is a port of bridge %s", u.Name, a.Prefix, u.Bridge)
@@ -156,10 +180,20 @@ func (p *bridgePlan) uplink(f Facts, tap string) (*linkspec.Link, error) {
 	return &want, err
 }
 
-// promisedUplink is what ADD brought about, whoever did it.
-func (p *bridgePlan) promisedUplink() []linkspec.Link {
-	if p.conf.Uplink == "" {
+// promisedUplink is what ADD brought about, whoever did it. One that is lent has no
+// address that the host would miss.
+func (p *bridgePlan) promisedUplink(f Facts) []linkspec.Link {
+	u := uplinkOf(p.conf)
+	if u == nil {
 		return nil
 	}
-	return []linkspec.Link{{Role: linkspec.Joined, Name: p.conf.Uplink, Master: &p.conf.Bridge, Up: new(true)}}
+	want := linkspec.Link{Role: linkspec.Joined, Name: u.Name, Master: &u.Bridge, Up: new(true), InVLANs: u.VLANs}
+	if lent, _ := u.lent(f); lent == u.Name {
+		for _, a := range f[u.Name].Addresses {
+			if a.Reachable() {
+				want.NoAddresses = append(want.NoAddresses, a.Prefix)
+			}
+		}
+	}
+	return []linkspec.Link{want}
 }

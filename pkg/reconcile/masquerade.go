@@ -20,11 +20,6 @@ func (r *Receipt) masquerade(s linkspec.State) error {
 	if m == nil {
 		return nil
 	}
-	if m.ContainerID != "" {
-		if err := masqueradeOthers(r.k, *m, bridgeOf(s)); err != nil {
-			return err
-		}
-	}
 	got, err := r.k.Masquerades(*m)
 	if err != nil {
 		return err
@@ -32,16 +27,18 @@ func (r *Receipt) masquerade(s linkspec.State) error {
 	if len(linkspec.DiffMasquerade(*m, got)) == 0 {
 		return nil
 	}
+	// Rules that are missing may be the first, or somebody flushed all of them.
+	if err := masqueradeOthers(r.k, *m, bridgeOf(s)); err != nil {
+		return err
+	}
 	// By the time of an undo others may rely on it, or they do already.
 	r.before(func() error { return releaseMasquerade(r.k, *m) })
 	return r.k.Masquerade(*m)
 }
 
-// masqueradeOthers brings rules back that somebody flushed and that are not the
-// network's, which m does, but of its other containers: for addresses that no rule
-// is about. Which those are, only the guards of their ports tell.
+// masqueradeOthers brings back what somebody flushed of the network's other guests.
 func masqueradeOthers(k Kernel, m linkspec.Masquerade, bridge string) error {
-	others, err := otherContainers(k, m, bridge)
+	others, err := otherGuests(k, m, bridge)
 	if err != nil || len(others) == 0 {
 		return err
 	}
@@ -58,15 +55,15 @@ func masqueradeOthers(k Kernel, m linkspec.Masquerade, bridge string) error {
 			continue
 		}
 		if err := k.Masquerade(other); err != nil {
-			return fmt.Errorf("masquerade container %s again: %w", other.ContainerID, err)
+			return fmt.Errorf("masquerade others of network %s again: %w", m.Network, err)
 		}
 	}
 	return nil
 }
 
-// otherContainers are those with ports on the bridge that rely on rules of their
-// own, as m's container does.
-func otherContainers(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec.Masquerade, error) {
+// otherGuests is what is to be masqueraded for the guests at the bridge's ports, by
+// holder. Which addresses and subnets are theirs, only their guards tell.
+func otherGuests(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec.Masquerade, error) {
 	ports, err := k.Ports(bridge)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -76,13 +73,16 @@ func otherContainers(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec
 	}
 	var others []linkspec.Masquerade
 	for _, port := range ports {
-		tag, ok := tagOf(port)
-		if !ok || !tag.Exact() || !relies(port, linkspec.Masquerade{Network: m.Network}) {
+		if !relies(port, linkspec.Masquerade{Network: m.Network}) {
 			continue
 		}
-		other := linkspec.Masquerade{Backend: m.Backend, Network: m.Network, ContainerID: tag.ContainerID}
-		if other.SameHolder(m) {
-			continue
+		other := linkspec.Masquerade{Backend: m.Backend, Network: m.Network}
+		if m.ContainerID != "" {
+			tag, ok := tagOf(port)
+			if !ok || !tag.Exact() {
+				continue
+			}
+			other.ContainerID = tag.ContainerID
 		}
 		g, err := k.Guard(port)
 		if err != nil {
@@ -92,19 +92,26 @@ func otherContainers(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec
 		if i < 0 {
 			i, others = len(others), append(others, other)
 		}
-		others[i].Sources = append(others[i].Sources, sources(g, m)...)
+		for _, s := range sources(g, m.ContainerID != "") {
+			if !slices.Contains(others[i].Sources, s) {
+				others[i].Sources = append(others[i].Sources, s)
+			}
+		}
 	}
 	return others, nil
 }
 
-// sources are the guest's addresses that are in a subnet of m's, with that subnet's
-// length.
-func sources(g linkspec.Guard, m linkspec.Masquerade) []netip.Prefix {
+// sources are the subnets that the guest's addresses are in, or these addresses,
+// each with the length of its subnet.
+func sources(g linkspec.Guard, each bool) []netip.Prefix {
+	if !each {
+		return g.Subnets
+	}
 	var all []netip.Prefix
 	for _, own := range g.Addresses {
-		i := slices.IndexFunc(m.Sources, func(p netip.Prefix) bool { return own.IsSingleIP() && p.Contains(own.Addr()) })
+		i := slices.IndexFunc(g.Subnets, func(p netip.Prefix) bool { return own.IsSingleIP() && p.Contains(own.Addr()) })
 		if i >= 0 {
-			all = append(all, netip.PrefixFrom(own.Addr(), m.Sources[i].Bits()))
+			all = append(all, netip.PrefixFrom(own.Addr(), g.Subnets[i].Bits()))
 		}
 	}
 	return all
@@ -178,11 +185,19 @@ func SweepMasquerade(ctx context.Context, k Kernel, network string, valid []atta
 	}
 	var errs []error
 	for _, m := range got {
-		if !slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return a.ContainerID == m.ContainerID }) {
+		if !slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return holds(a, m) }) {
 			errs = append(errs, k.Unmasquerade(m))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// longID is so long that rules may hold only the beginning of it.
+const longID = 128
+
+// holds tells whether the rules are, or may be, of the attachment's container.
+func holds(a attachment.Attachment, m linkspec.Masquerade) bool {
+	return a.ContainerID == m.ContainerID || len(m.ContainerID) > longID && strings.HasPrefix(a.ContainerID, m.ContainerID)
 }
 
 // portsOf tells whether a port of the bridge relies on m.

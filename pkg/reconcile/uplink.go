@@ -65,7 +65,8 @@ func ReleaseUplink(ctx context.Context, k Kernel, bridge string) error {
 }
 
 // releaseUplink takes the handle off last, so that a process that dies before
-// leaves what the next one finds.
+// leaves what the next one finds. A NIC that the host took back, or uses again, is
+// not set down.
 func releaseUplink(k Kernel, bridge string) error {
 	nic, err := idleUplink(k, bridge)
 	if err != nil || nic == nil {
@@ -75,7 +76,11 @@ func releaseUplink(k Kernel, bridge string) error {
 	steps := []linkspec.Link{{NoAltNames: handles}}
 	if *nic.Master == bridge || *nic.Master == "" { // else somebody moved it, and looks after it
 		back := linkspec.Link{Master: new("")}
-		if slices.Contains(handles, attachment.UplinkHandle(bridge, false)) {
+		used, err := inUse(k, *nic)
+		if err != nil {
+			return err
+		}
+		if !used && slices.Contains(handles, attachment.UplinkHandle(bridge, false)) {
 			back.Up = new(false)
 		}
 		steps = append([]linkspec.Link{back}, steps...)
@@ -87,6 +92,21 @@ func releaseUplink(k Kernel, bridge string) error {
 		}
 	}
 	return nil
+}
+
+// inUse tells whether the host has an address or a route on the NIC.
+func inUse(k Kernel, nic linkspec.Link) (bool, error) {
+	if slices.ContainsFunc(nic.Addresses, linkspec.Address.Reachable) {
+		return true, nil
+	}
+	routes, err := k.Routes(nic.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("list routes of %s: %w", nic.Name, err)
+	}
+	return len(routes) > 0, nil
 }
 
 // idleUplink returns the NIC that was lent to the bridge, if the bridge has no

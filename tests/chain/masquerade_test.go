@@ -160,6 +160,71 @@ func TestMasqueradeIsRepaired(t *testing.T) {
 	}
 }
 
+// After a flush one ADD brings all guests' rules back, whatever subnets they are in
+// and whichever NIC they have.
+func TestMasqueradeOfAllIsRepaired(t *testing.T) {
+	for _, backend := range natBackends {
+		t.Run(backend, func(t *testing.T) {
+			h := newHost(t)
+			n := h.masked(backend)
+			n.plugins[1] = n.plugins[1].with(conf{"isGateway": nil, "ipam": conf{"type": "static"}})
+			nicOf := func(id, ifname, ip string) vm {
+				v := h.vm(id)
+				v.ifname, v.args = ifname, "IP="+ip
+				return v
+			}
+			near, nic, far := nicOf("vm1", "eth0", "10.1.0.2/16"), nicOf("vm1", "eth1", "10.1.0.3/16"), nicOf("vm2", "eth0", "10.1.0.4/16,10.2.0.4/24,fd00:2::4/64")
+			last := nicOf("vm3", "eth0", "10.1.0.5/16")
+			all := []vm{near, nic, far}
+			for _, v := range all {
+				n.add(v)
+			}
+			whole := h.rules()
+			h.sh("nft flush ruleset; iptables -t nat -F; ip6tables -t nat -F")
+			for _, v := range all {
+				wantError(t, n.check(v), 102, "is missing")
+			}
+			n.add(last)
+			for _, v := range append(all, last) {
+				n.holds(v)
+			}
+			n.remove(last)
+			if rules := h.rules(); without(rules, whole)+without(whole, rules) != "" {
+				t.Errorf("repaired to\n%s\nfrom\n%s", rules, whole)
+			}
+			for _, v := range all {
+				n.remove(v)
+			}
+			h.unmasked()
+		})
+	}
+}
+
+// A container ID that does not fit into a comment is as good as any.
+func TestMasqueradeOfALongID(t *testing.T) {
+	for _, backend := range natBackends {
+		t.Run(backend, func(t *testing.T) {
+			h := newHost(t)
+			n := h.masked(backend)
+			v, w := h.vm(strings.Repeat("x", 244)), h.vm(strings.Repeat("x", 243)+"y")
+			n.add(v)
+			n.add(w)
+			n.holds(v)
+			n.remove(v)
+			n.holds(w)
+			n.remove(w)
+			h.unmasked()
+			n.add(v)
+			n.forget()
+			h.sh("for l in $(ls /sys/class/net | grep mvt-); do ip link del $l; done; rm -rf " + leaseDir)
+			if err := n.gc(); err != nil {
+				t.Fatal(err)
+			}
+			h.unmasked()
+		})
+	}
+}
+
 // unmasked fails the test if a rule of ours is left.
 func (h *host) unmasked() {
 	h.t.Helper()

@@ -214,6 +214,8 @@ func (k *Kernel) SetSysctl(key, value string) error {
 			n.IPv6 = new(value == "0")
 		case "accept_ra":
 			n.AcceptRA = new(value != "0")
+		case "forwarding":
+			n.Forwarding = new(value != "0")
 		default:
 			n.ARPIgnore = new(value != "0")
 		}
@@ -223,6 +225,11 @@ func (k *Kernel) SetSysctl(key, value string) error {
 		return fmt.Errorf("sysctl %s: %w", key, fs.ErrNotExist)
 	}
 	k.sysctls[key] = value
+	if key == "net.ipv4.ip_forward" {
+		for _, n := range k.links {
+			n.Forwarding = new(value != "0")
+		}
+	}
 	return nil
 }
 
@@ -236,6 +243,8 @@ func (k *Kernel) parameter(key string) *string {
 		return new(digit(!*n.IPv6))
 	case name == "arp_ignore":
 		return new(digit(*n.ARPIgnore))
+	case name == "forwarding":
+		return new(digit(*n.Forwarding))
 	}
 	return new(digit(*n.AcceptRA))
 }
@@ -255,7 +264,7 @@ func (k *Kernel) parameterOf(key string) (n *link, name string) {
 			return nil, ""
 		}
 		return n, part[4]
-	case "ipv4 arp_ignore":
+	case "ipv4 arp_ignore", "ipv4 forwarding":
 		return n, part[4]
 	}
 	return nil, ""

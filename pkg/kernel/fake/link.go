@@ -47,7 +47,7 @@ func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	for index := range k.next {
 		if n := k.links[index]; n != nil && n.Netns == "" && pick(n) {
 			l := n.observe()
-			l.Addresses, l.IPv6, l.AcceptRA, l.ARPIgnore, l.VLANs, l.Carried, l.Stations = nil, nil, nil, nil, nil, nil, nil
+			l.Addresses, l.IPv6, l.AcceptRA, l.ARPIgnore, l.Forwarding, l.VLANs, l.Carried, l.Stations = nil, nil, nil, nil, nil, nil, nil, nil
 			list = append(list, l)
 		}
 	}
@@ -73,6 +73,7 @@ func (k *Kernel) add(name string, kind linkspec.Kind) *link {
 	n.MTU, n.TxQueueLen = new(defaultMTU), new(1000)
 	n.MAC = net.HardwareAddr{0x02, 0, 0, 0, byte(k.next >> 8), byte(k.next)}
 	n.IPv6, n.AcceptRA, n.ARPIgnore = new(true), new(true), new(false)
+	n.Forwarding = new(k.sysctls["net.ipv4.ip_forward"] != "0")
 	if n.Kind == linkspec.Bridge && !k.noVLANs {
 		n.DefaultPVID, n.vlans = defaultVLAN, defaultVLANs()
 	}
@@ -185,7 +186,7 @@ func (n *link) observe() linkspec.Link {
 	l.Role = linkspec.Observed
 	l.Shaping = nil // observed only where it is asked for
 	l.Alias, l.MTU, l.TxQueueLen, l.Promisc, l.Up = dup(l.Alias), dup(l.MTU), dup(l.TxQueueLen), dup(l.Promisc), dup(l.Up)
-	l.IPv6, l.AcceptRA, l.ARPIgnore = dup(l.IPv6), dup(l.AcceptRA), dup(l.ARPIgnore)
+	l.IPv6, l.AcceptRA, l.ARPIgnore, l.Forwarding = dup(l.IPv6), dup(l.AcceptRA), dup(l.ARPIgnore), dup(l.Forwarding)
 	l.Owner, l.Group, l.MultiQueue, l.Persist = dup(l.Owner), dup(l.Group), dup(l.MultiQueue), dup(l.Persist)
 	for _, flag := range portFlags(&l) {
 		*flag = dup(*flag)

@@ -45,7 +45,7 @@ func (k *Kernel) set(n *link, change linkspec.Link) error {
 		n.Up = new(false)
 	}
 	steps := []func(*link, linkspec.Link) error{
-		k.setAltNames, k.setAttributes, k.setMaster, k.setFiltering, k.setPortFlags, k.setVLANs, k.setCarried, k.setStations,
+		k.setAltNames, k.setAttributes, k.setMaster, k.setFiltering, k.setPortFlags, k.setVLANs, k.setInVLANs, k.setCarried, k.setStations,
 		k.setShaping, k.setAddresses, k.setSplice, k.setShortcut,
 	}
 	for _, step := range steps {
@@ -101,6 +101,7 @@ func (k *Kernel) setAttributes(n *link, change linkspec.Link) error {
 	n.IPv6 = orDefault(change.IPv6, *n.IPv6)
 	n.AcceptRA = orDefault(change.AcceptRA, *n.AcceptRA)
 	n.ARPIgnore = orDefault(change.ARPIgnore, *n.ARPIgnore)
+	n.Forwarding = orDefault(change.Forwarding, *n.Forwarding)
 	k.follow(n.master)
 	return nil
 }

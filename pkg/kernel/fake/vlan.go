@@ -105,6 +105,18 @@ func (k *Kernel) setVLANs(n *link, change linkspec.Link) error {
 	return nil
 }
 
+func (k *Kernel) setInVLANs(n *link, change linkspec.Link) error {
+	if len(change.InVLANs) > 0 && n.master == nil {
+		return errors.New("put it into VLANs: not a port of a bridge")
+	}
+	for _, id := range change.InVLANs {
+		if _, in := linkspec.FindVLAN(n.vlans, id); !in {
+			n.vlans = slices.SortedFunc(slices.Values(append(n.vlans, linkspec.VLAN{ID: id})), byID)
+		}
+	}
+	return nil
+}
+
 func byID(a, b linkspec.VLAN) int { return cmp.Compare(a.ID, b.ID) }
 
 func (k *Kernel) setCarried(n *link, change linkspec.Link) error {

@@ -40,7 +40,12 @@ func testSysctl(h *host) {
 	h.tap("tap0")
 	h.must(h.SetSysctl("net.ipv6.conf.tap0.accept_ra", "0"))
 	h.must(h.SetSysctl("net.ipv4.conf.tap0.arp_ignore", "2"))
-	h.shows(h.link("tap0"), linkspec.Link{AcceptRA: new(false), ARPIgnore: new(true)})
+	h.shows(h.link("tap0"), linkspec.Link{AcceptRA: new(false), ARPIgnore: new(true), Forwarding: new(false)})
+	// The host's forwarding is that of all links, and each may be set apart after that.
+	h.must(h.SetSysctl(key, "1"))
+	h.shows(h.link("tap0"), linkspec.Link{Forwarding: new(true)})
+	h.must(h.SetSysctl("net.ipv4.conf.tap0.forwarding", "0"))
+	h.shows(h.link("tap0"), linkspec.Link{Forwarding: new(false)})
 }
 
 func testLock(h *host) {

@@ -67,7 +67,7 @@ func testLinks(h *host) {
 	}
 	for _, l := range links {
 		want := h.link(l.Name)
-		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore = nil, nil, nil, nil
+		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore, want.Forwarding = nil, nil, nil, nil, nil
 		h.same(l, want, func(*linkspec.Link) {})
 	}
 }
@@ -86,7 +86,7 @@ func testPorts(h *host) {
 	}
 	for _, l := range ports {
 		want := h.link(l.Name)
-		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore = nil, nil, nil, nil
+		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore, want.Forwarding = nil, nil, nil, nil, nil
 		h.same(l, want, func(*linkspec.Link) {})
 	}
 	h.bridge("br2")

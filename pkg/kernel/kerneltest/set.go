@@ -44,6 +44,8 @@ var changes = []struct {
 	{linkspec.Link{AcceptRA: new(true)}, func(l *linkspec.Link) { l.AcceptRA = nil }},
 	{linkspec.Link{ARPIgnore: new(true)}, func(l *linkspec.Link) { l.ARPIgnore = nil }},
 	{linkspec.Link{ARPIgnore: new(false)}, func(l *linkspec.Link) { l.ARPIgnore = nil }},
+	{linkspec.Link{Forwarding: new(true)}, func(l *linkspec.Link) { l.Forwarding = nil }},
+	{linkspec.Link{Forwarding: new(false)}, func(l *linkspec.Link) { l.Forwarding = nil }},
 	{linkspec.Link{Addresses: addresses("10.0.0.1/24", "fd00::1/64")}, func(l *linkspec.Link) { l.Addresses = nil }},
 	{
 		linkspec.Link{NoAddresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")}},
@@ -126,7 +128,7 @@ func testSetAgain(h *host) {
 	whole := linkspec.Link{
 		Alias: new("alias"), AltNames: []string{longName}, NoAltNames: []string{"never"},
 		MAC: parseMAC("fe:01:02:03:04:05"), MTU: new(1400), TxQueueLen: new(7), Promisc: new(true),
-		Master: new("br0"), AcceptRA: new(false), ARPIgnore: new(true), Hairpin: new(true), Isolated: new(true), Up: new(true),
+		Master: new("br0"), AcceptRA: new(false), ARPIgnore: new(true), Forwarding: new(true), Hairpin: new(true), Isolated: new(true), Up: new(true),
 		Addresses: addresses("10.0.0.1/24", "fd00::1/64"), NoAddresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")},
 	}
 	first := h.set(h.tap("tap0"), whole)

@@ -137,7 +137,7 @@ func testLinksOfVLANs(h *host) {
 	h.must(err)
 	for _, l := range append(links, ports...) {
 		want := h.link(l.Name)
-		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore, want.VLANs, want.Carried = nil, nil, nil, nil, nil, nil
+		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore, want.Forwarding, want.VLANs, want.Carried = nil, nil, nil, nil, nil, nil, nil
 		h.same(l, want, func(*linkspec.Link) {})
 	}
 }
