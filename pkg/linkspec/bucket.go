@@ -1,6 +1,7 @@
 package linkspec
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 
@@ -14,6 +15,8 @@ const (
 	// IPv6 98 %; without it 96 and 94 %.
 	fullFrame   = 1500 + 14
 	fullPayload = 1500 - 20 - 20
+
+	defaultMTU = 1500 // bytes, of a limit that was not suited to another one
 
 	defaultBurst  = 20 // ms: covers what a busy host takes to wake up again
 	minimalFrames = 10 // in the default burst: TCP needs a few to get going
@@ -40,16 +43,25 @@ type Bucket struct {
 	Queue uint32 // bytes
 }
 
+// suited gives a limit without a burst one that suits frames of that MTU in bytes.
+func (l Limit) suited(mtu int) Limit {
+	if l.Rate > 0 && l.Burst < 8 {
+		l.Burst = 8 * max(mulDivUp(kernelRate(l.Rate), defaultBurst, 1000), minimalFrames*uint64(mtu+14))
+	}
+	return l
+}
+
+// kernelRate is the kernel's rate in bytes a second for a limit's in bits.
+func kernelRate(rate uint64) uint64 { return mulDivUp(rate/8, fullFrame, fullPayload) }
+
 // Bucket returns what the kernel is to hold for the limit.
 func (l Limit) Bucket() Bucket {
 	if l.Rate == 0 {
 		return Bucket{}
 	}
-	b := Bucket{Rate: mulDivUp(l.Rate/8, fullFrame, fullPayload)}
+	l = l.suited(defaultMTU)
+	b := Bucket{Rate: kernelRate(l.Rate)}
 	burst := l.Burst / 8
-	if burst == 0 {
-		burst = max(mulDivUp(b.Rate, defaultBurst, 1000), minimalFrames*fullFrame)
-	}
 	b.Depth = uint32(min(mulDivUp(burst, ticksPerSecond, b.Rate), mostTicks))
 	queue := l.Queue / 8
 	if queue == 0 {
@@ -88,9 +100,9 @@ func (l Limit) check(key string, mtu int) error {
 	}
 	frame := 8 * uint64(mtu+frameOverhead)
 	if l.Rate < 8 || l.Rate > fastest {
-		return cnierr.New(cnierr.Config, "the unit is bits a second: 100000000 is 100 Mbit/s", "%sRate %d is out of range", key, l.Rate)
+		return cnierr.New(cnierr.Config, fmt.Sprintf("give 8 to %d, or 0 for no limit; the unit is bits a second: 100000000 is 100 Mbit/s", uint64(fastest)), "%sRate %d is out of range", key, l.Rate)
 	}
-	switch c := l.canonical(); {
+	switch c := l.suited(mtu).canonical(); {
 	case l.Burst > 0 && l.Burst < frame:
 		return cnierr.New(cnierr.Config, "the unit is bits; remove it to have one that suits the rate",
 			"%sBurst %d is less than a frame of MTU %d, which has %d bits: no full frame would ever pass", key, l.Burst, mtu, frame)

@@ -140,3 +140,16 @@ func subnets(all ...string) []netip.Prefix {
 	}
 	return list
 }
+
+// Ten frames fit into a default burst, however long they are.
+func TestDefaultBurstSuitsTheMTU(t *testing.T) {
+	for _, mtu := range []int{68, 1500, 9000, 65521} {
+		l := Limit{Rate: 1e6}.suited(mtu)
+		if want := uint64(8 * 10 * (mtu + 14)); l.Burst < want {
+			t.Errorf("MTU %d: a burst of %d, want %d", mtu, l.Burst, want)
+		}
+		if err := (Limits{ToGuest: Limit{Rate: 1e6}}).Check(mtu); err != nil {
+			t.Errorf("MTU %d: %v", mtu, err)
+		}
+	}
+}

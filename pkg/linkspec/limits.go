@@ -14,8 +14,9 @@ type Limits struct {
 
 	// At most one of the lists may have members: then only frames whose other
 	// end (source to the guest, destination from it) is in ShapedSubnets are
-	// limited, or only those whose other end is not in UnshapedSubnets. ARP,
-	// everything else that is not IP, and frames with a VLAN tag are in no subnet.
+	// limited, or only those whose other end is not in UnshapedSubnets, with an
+	// 802.1Q tag or without. ARP, everything else that is not IP, and frames with
+	// another tag or more of them are in no subnet.
 	ShapedSubnets, UnshapedSubnets []netip.Prefix
 }
 
@@ -27,7 +28,8 @@ type Limit struct {
 	Rate uint64
 
 	// Burst is how many bits may pass at once after a pause; 0 is 20 ms at that
-	// rate, ten frames at least.
+	// rate, and ten frames at least, which are those of an MTU of 1500 unless the limit
+	// was Suited to another.
 	Burst uint64
 
 	// Queue is how many bits may wait; 0 is 25 ms at that rate, and room for one
@@ -42,6 +44,12 @@ func (l Limits) Devices() (toGuest, fromGuest bool) {
 
 // Selective tells whether some frames are not limited.
 func (l Limits) Selective() bool { return len(l.ShapedSubnets)+len(l.UnshapedSubnets) > 0 }
+
+// Suited gives limits without a burst one that suits a port of that MTU in bytes.
+func (l Limits) Suited(mtu int) Limits {
+	l.ToGuest, l.FromGuest = l.ToGuest.suited(mtu), l.FromGuest.suited(mtu)
+	return l
+}
 
 // Canonical returns the limits as they are read back once they are applied: whole
 // bytes, a burst that the kernel's clock can measure (never less than was asked

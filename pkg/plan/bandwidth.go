@@ -16,9 +16,9 @@ func limits(b config.Bandwidth) linkspec.Limits {
 	}
 }
 
-// shaping declares how the port is limited; nil for not at all.
-func (p *bridgePlan) shaping() *linkspec.Shaping {
-	s := &linkspec.Shaping{Limits: limits(p.conf.Bandwidth).Canonical()}
+// shaping declares how a port of that MTU is limited; nil for not at all.
+func (p *bridgePlan) shaping(mtu int) *linkspec.Shaping {
+	s := &linkspec.Shaping{Limits: limits(p.conf.Bandwidth).Suited(mtu).Canonical()}
 	if s.ToGuest.Rate == 0 && s.FromGuest.Rate == 0 {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (p *bridgePlan) shaping() *linkspec.Shaping {
 // devices are the names of the ifb devices that the limits need.
 func (p *bridgePlan) devices() []string {
 	var names []string
-	if s := p.shaping(); s != nil {
+	if s := p.shaping(defaultMTU); s != nil {
 		for _, name := range []string{s.ToGuestVia, s.FromGuestVia} {
 			if name != "" {
 				names = append(names, name)

@@ -251,7 +251,7 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 	if port, err = p.port(tap, *bridge.MTU); err != nil {
 		return nil, port, err
 	}
-	port.Shaping, port.VLANs = p.shaping(), p.vlans(found)
+	port.Shaping, port.VLANs = p.shaping(*port.MTU), p.vlans(found)
 	return bridges, port, p.checkLimits(f, *port.MTU)
 }
 

@@ -40,8 +40,9 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		AltNames: []string{p.att.PortHandle()},
 		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: new(p.isolated()),
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
-		MTU: p.promisedMTU(f, nic.Name), Shaping: p.shaping(), VLANs: p.vlans(f[p.conf.Bridge]),
+		MTU: p.promisedMTU(f, nic.Name), VLANs: p.vlans(f[p.conf.Bridge]),
 	}
+	port.Shaping = p.shaping(p.limitedMTU(f, port))
 	if err = p.guard(f, &port, parseMAC(nic), p.promisedIPs(index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult tells of no guest that could be guarded: %w", err)
 	}
@@ -116,6 +117,18 @@ func (p *bridgePlan) promisedGateways(guest int) ([]gateway, error) {
 			"prevResult names no gateway for the guest")
 	}
 	return a.gateways, nil
+}
+
+// limitedMTU is the MTU that the port's limits were made for.
+func (p *bridgePlan) limitedMTU(f Facts, port linkspec.Link) int {
+	if port.MTU != nil {
+		return *port.MTU
+	}
+	_, netns := tapIn(p.conf.PrevResult, port.Name, p.conf.Bridge, p.netns())
+	if tap := f[linkspec.Key(netns, port.Name)]; tap.MTU != nil {
+		return *tap.MTU
+	}
+	return defaultMTU
 }
 
 // promisedMTU is the tap's MTU as ADD answered it; results before version 1.1.0

@@ -166,18 +166,21 @@ func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	if err != nil {
 		return nil, linkspec.Link{}, fmt.Errorf("create: %w", err)
 	}
-	r.before(func() error { return r.discard(draft, want) })
-	got, err := r.k.LinkIn(want.Netns, want.Name)
+	var got linkspec.Link
+	r.before(func() error { return r.discard(draft, want, got.Index) })
+	got, err = r.k.LinkIn(want.Netns, want.Name)
 	return draft, got, err
 }
 
-// discard takes back a link that this receipt created, kept or not.
-func (r *Receipt) discard(draft Draft, want linkspec.Link) error {
+// discard takes back a link that this receipt created, kept or not. By then the
+// name may be somebody else's, which the index tells; it is 0 for a link that
+// was never looked at, and so never kept.
+func (r *Receipt) discard(draft Draft, want linkspec.Link, index int) error {
 	if err := draft.Discard(); err != nil {
 		return fmt.Errorf("discard %s: %w", want.Name, err)
 	}
 	got, err := r.k.LinkIn(want.Netns, want.Name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && got.Index != index {
 		return nil
 	}
 	if err != nil {

@@ -424,3 +424,38 @@ func TestObserve(t *testing.T) {
 		t.Errorf("observed %v, %v", got, err)
 	}
 }
+
+// namesake lets somebody else take the name of a tap as soon as that is gone.
+type namesake struct {
+	*fake.Kernel
+}
+
+func (k namesake) Create(l linkspec.Link) (reconcile.Draft, error) {
+	d, err := k.Kernel.Create(l)
+	return lateDraft{d, func() { k.Add(linkspec.Link{Kind: linkspec.Tap, Name: l.Name, Alias: new("somebody's")}) }}, err
+}
+
+type lateDraft struct {
+	reconcile.Draft
+	gone func()
+}
+
+func (d lateDraft) Discard() error {
+	err := d.Draft.Discard()
+	d.gone()
+	return err
+}
+
+// A rollback does not take what somebody else made under the name meanwhile.
+func TestUndoLeavesANamesake(t *testing.T) {
+	k := namesake{fake.New()}
+	s := tapState(vm1)
+	s.Links[0].MTU = new(1) // which the kernel refuses
+	if _, err := reconcile.Apply(t.Context(), k, s); err == nil {
+		t.Fatal("a tap with an MTU of 1")
+	}
+	l, err := k.Link(s.Links[0].Name)
+	if err != nil || l.Alias == nil || *l.Alias != "somebody's" {
+		t.Errorf("there is %v, %v", l, err)
+	}
+}

@@ -32,7 +32,7 @@ func (r *Receipt) masquerade(s linkspec.State) error {
 		return err
 	}
 	// By the time of an undo others may rely on it, or they do already.
-	r.before(func() error { return releaseMasquerade(r.k, *m) })
+	r.before(func() error { return supported(releaseMasquerade(r.k, *m)) })
 	return r.k.Masquerade(*m)
 }
 
@@ -141,11 +141,11 @@ func diffMasquerade(k Kernel, m *linkspec.Masquerade) ([]linkspec.Difference, er
 
 // ReleaseMasquerade ends m, once no port of the network, or with iptables of
 // the container, is on a bridge. The bridge, "" for none, is where to look
-// first. A host without the backend has nothing to end.
+// first. Where the host lacks the backend, the error is errors.ErrUnsupported.
 func ReleaseMasquerade(ctx context.Context, k Kernel, m linkspec.Masquerade, bridge string) error {
 	if m.Backend == linkspec.NFTables {
 		if got, err := k.Masquerades(m); err != nil || len(got) == 0 {
-			return supported(err)
+			return err
 		}
 		// Most often there are other ports: look before waiting for the lock.
 		if others, err := portsOf(k, bridge, m); err != nil || others {
@@ -168,7 +168,7 @@ func releaseMasquerade(k Kernel, m linkspec.Masquerade) error {
 	if slices.ContainsFunc(links, func(l linkspec.Link) bool { return relies(l, m) }) {
 		return nil
 	}
-	return supported(k.Unmasquerade(m))
+	return k.Unmasquerade(m)
 }
 
 // SweepMasquerade ends what iptables masquerades for containers of the network
@@ -181,7 +181,7 @@ func SweepMasquerade(ctx context.Context, k Kernel, network string, valid []atta
 	defer unlock()
 	got, err := k.Masquerades(linkspec.Masquerade{Backend: linkspec.IPTables, Network: network})
 	if err != nil {
-		return supported(err)
+		return err
 	}
 	var errs []error
 	for _, m := range got {

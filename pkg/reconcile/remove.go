@@ -74,16 +74,24 @@ func Remove(k Kernel, a attachment.Attachment, names ...string) error {
 // Disconnect takes a held port off its bridge and sets it down, so that its
 // guest hears and says nothing more. That there is none is no error. The handle
 // stays: as long as it is there, the attachment's addresses are not free. Devices
-// are the attachment's, which the port is limited by.
-func Disconnect(k Kernel, a attachment.Attachment, devices []linkspec.Link, names ...string) error {
+// are the attachment's, which the port is limited by. The bridge is the one that
+// the port was on, whatever the configuration says by now; "" for none.
+func Disconnect(k Kernel, a attachment.Attachment, devices []linkspec.Link, names ...string) (bridge string, err error) {
 	l, err := Held(k, a, names...)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	return disconnect(k, l, len(devices) > 0 || limited(l))
+	return bridgeUnder(l), disconnect(k, l, len(devices) > 0 || limited(l))
+}
+
+func bridgeUnder(port linkspec.Link) string {
+	if port.Master == nil {
+		return ""
+	}
+	return *port.Master
 }
 
 func disconnect(k Kernel, l linkspec.Link, limited bool) error {
@@ -271,8 +279,10 @@ func DeleteStale(k Kernel, stale []Stale) error {
 	return nil
 }
 
-// DisconnectStale takes a stale port off its bridge.
-func DisconnectStale(k Kernel, s Stale) error { return disconnect(k, s.Link, limited(s.Link)) }
+// DisconnectStale takes a stale port off its bridge, and returns that.
+func DisconnectStale(k Kernel, s Stale) (bridge string, err error) {
+	return bridgeUnder(s.Link), disconnect(k, s.Link, limited(s.Link))
+}
 
 // ForgetStale takes the bridge plugin's handles of the network off a port that
 // somebody else made and will remove.

@@ -62,11 +62,11 @@ func mustLinks(t *testing.T, k *fake.Kernel) []linkspec.Link {
 
 func TestDisconnectAndForget(t *testing.T) {
 	k := fake.New()
-	if err := errors.Join(reconcile.Disconnect(k, vm1, nil), reconcile.Forget(k, vm1)); err != nil {
+	if err := errors.Join(disconnect(k, vm1, nil), reconcile.Forget(k, vm1)); err != nil {
 		t.Fatalf("with nothing there: %v", err)
 	}
 	attach(t, k, vm1)
-	if err := reconcile.Disconnect(k, vm1, nil); err != nil {
+	if err := disconnect(k, vm1, nil); err != nil {
 		t.Fatal(err)
 	}
 	l, _ := k.Link(vm1.TapName())
@@ -89,7 +89,7 @@ func TestDisconnectAndForget(t *testing.T) {
 	if err := k.Set(l, linkspec.Link{Master: new("br9"), NoAltNames: []string{vm1.PortHandle()}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := reconcile.Disconnect(k, vm1, nil); err != nil {
+	if err := disconnect(k, vm1, nil); err != nil {
 		t.Fatal(err)
 	}
 	if l, _ = k.Link(vm1.TapName()); *l.Master != "" {
@@ -234,8 +234,9 @@ func TestStalePortOfSomebodyIsOnlyLetGo(t *testing.T) {
 	if err != nil || len(stale) != 1 {
 		t.Fatalf("stale are %v, %v", stale, err)
 	}
-	if err = errors.Join(reconcile.DisconnectStale(k, stale[0]), reconcile.ForgetStale(k, stale[0], "lab")); err != nil {
-		t.Fatal(err)
+	bridge, err := reconcile.DisconnectStale(k, stale[0])
+	if err = errors.Join(err, reconcile.ForgetStale(k, stale[0], "lab")); err != nil || bridge != "br0" {
+		t.Fatalf("it was on %q, %v", bridge, err)
 	}
 	l, err := k.Link("held")
 	if err != nil || *l.Master != "" || !slices.Equal(l.AltNames, []string{"mine"}) {
@@ -253,4 +254,9 @@ func TestHeldPrefersTheHandle(t *testing.T) {
 	if l, err := reconcile.Held(k, vm1); err != nil || l.Name != "foreign" {
 		t.Errorf("held is %s, %v", l.Name, err)
 	}
+}
+
+func disconnect(k reconcile.Kernel, a attachment.Attachment, devices []linkspec.Link) error {
+	_, err := reconcile.Disconnect(k, a, devices)
+	return err
 }

@@ -89,7 +89,7 @@ func TestDisconnectTakesLimitsOff(t *testing.T) {
 			}
 			devices = nil
 		}
-		if err := errors.Join(reconcile.Disconnect(k, vm1, devices), reconcile.DeleteDevices(k, devices)); err != nil {
+		if err := errors.Join(disconnect(k, vm1, devices), reconcile.DeleteDevices(k, devices)); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(links(k), "limit to guest") {

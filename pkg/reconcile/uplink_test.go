@@ -74,7 +74,7 @@ func TestReleaseUplinkCanBeBrokenOff(t *testing.T) {
 		if l, _ := k.Link("eth1"); *l.Master != "br0" {
 			t.Fatal("the uplink of a guest was taken off")
 		}
-		if err := reconcile.Disconnect(k, vm1, nil); err != nil {
+		if err := disconnect(k, vm1, nil); err != nil {
 			t.Fatal(err)
 		}
 		f := &faulty{Kernel: k, left: n}
@@ -97,7 +97,7 @@ func TestReleaseOfAnUplinkThatMoved(t *testing.T) {
 	apply(t, k, uplinkState(vm1, true, false))
 	k.Add(linkspec.Link{Kind: linkspec.Bridge, Name: "br9"})
 	nic, _ := k.Link("eth1")
-	if err := errors.Join(k.Set(nic, linkspec.Link{Master: new("br9")}), reconcile.Disconnect(k, vm1, nil), reconcile.ReleaseUplink(t.Context(), k, "br0")); err != nil {
+	if err := errors.Join(k.Set(nic, linkspec.Link{Master: new("br9")}), disconnect(k, vm1, nil), reconcile.ReleaseUplink(t.Context(), k, "br0")); err != nil {
 		t.Fatal(err)
 	}
 	if l, _ := k.Link("eth1"); *l.Master != "br9" || !*l.Up || len(l.AltNames) > 0 {

@@ -134,7 +134,7 @@ func TestReleaseGateway(t *testing.T) {
 		}
 	}
 	release("true true true")
-	if err := reconcile.Disconnect(k, vm1, nil); err != nil {
+	if err := disconnect(k, vm1, nil); err != nil {
 		t.Fatal(err)
 	}
 	release("false true true")

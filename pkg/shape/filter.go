@@ -28,9 +28,26 @@ type class uint16
 const (
 	classIPv4 class = iota
 	classIPv6
+	classTaggedIPv4
+	classTaggedIPv6
 	classRest
 	classes
 )
+
+// isTagged tells whether the filters are for frames with an 802.1Q tag, which count
+// as of a protocol of their own, whatever is in them.
+func (c class) isTagged() bool { return c == classTaggedIPv4 || c == classTaggedIPv6 }
+
+// size is that of an address, in bytes; 0 where there is none to look at.
+func (c class) size() int {
+	switch c {
+	case classIPv4, classTaggedIPv4:
+		return 4
+	case classIPv6, classTaggedIPv6:
+		return 16
+	}
+	return 0
+}
 
 // priority returns that of our filters of the class: behind all others, and not
 // the same at both hooks, because u32 then lists those of one at the other too.
@@ -63,10 +80,11 @@ func subnetFilters(subnets []netip.Prefix, device int) []filter {
 	var all []filter
 	for _, s := range subnets {
 		f := filter{class: classIPv4, protocol: unix.ETH_P_IP, subnet: s, device: device}
+		tagged := filter{class: classTaggedIPv4, protocol: unix.ETH_P_8021Q, subnet: s, device: device}
 		if s.Addr().Is6() {
-			f.class, f.protocol = classIPv6, unix.ETH_P_IPV6
+			f.class, f.protocol, tagged.class = classIPv6, unix.ETH_P_IPV6, classTaggedIPv6
 		}
-		all = append(all, f)
+		all = append(all, f, tagged)
 	}
 	return all
 }
@@ -224,14 +242,18 @@ func (f filter) u32(port int, h hook) *netlink.U32 {
 	return u
 }
 
-// keys are the words of the IP header to compare, with their masks.
+// keys are the words of the frame to compare, with their masks and their places as
+// seen from the IP header.
 func (f filter) keys(h hook) []netlink.TcU32Key {
+	var keys []netlink.TcU32Key
+	if f.class.isTagged() {
+		keys = append(keys, etherType(f.class))
+	}
 	offset := map[bool]map[hook]int32{
 		true:  {ingress: 16, egress: 12}, // IPv4: destination, source
 		false: {ingress: 24, egress: 8},  // IPv6
 	}[f.subnet.Addr().Is4()][h]
 	address := f.subnet.Addr().AsSlice()
-	var keys []netlink.TcU32Key
 	for left := f.subnet.Bits(); left > 0; left -= 32 {
 		keys = append(keys, netlink.TcU32Key{
 			Val:  binary.BigEndian.Uint32(address),
@@ -246,6 +268,16 @@ func (f filter) keys(h hook) []netlink.TcU32Key {
 	return slices.Clip(keys) // the library counts up to the capacity
 }
 
+// etherType compares what comes before the IP header: the kernel takes the tag out of
+// the frame.
+func etherType(c class) netlink.TcU32Key {
+	k := netlink.TcU32Key{Val: unix.ETH_P_IP, Mask: 0xffff, Off: -4}
+	if c == classTaggedIPv6 {
+		k.Val = unix.ETH_P_IPV6
+	}
+	return k
+}
+
 // readFilter is the inverse of u32. What is not like ours gets device -1.
 func readFilter(raw netlink.Filter, h hook) filter {
 	f := filter{class: class(raw.Attrs().Priority - h.priority(0)), protocol: raw.Attrs().Protocol, device: -1}
@@ -253,9 +285,8 @@ func readFilter(raw netlink.Filter, h hook) filter {
 	if !ok || u.Sel == nil || len(u.Actions) > 1 {
 		return f
 	}
-	size := map[class]int{classIPv4: 4, classIPv6: 16}[f.class]
-	if size > 0 {
-		f.subnet = subnetOf(u.Sel.Keys, size)
+	if size := f.class.size(); size > 0 {
+		f.subnet = subnetOf(u.Sel.Keys[f.class.etherKeys(u.Sel.Keys):], size)
 	}
 	if u.Sel.Flags != netlink.TC_U32_TERMINAL || !slices.Equal(u.Sel.Keys, f.keys(h)) {
 		return f
@@ -268,6 +299,14 @@ func readFilter(raw netlink.Filter, h hook) filter {
 		f.device = m.Ifindex
 	}
 	return f
+}
+
+// etherKeys is how many keys come before those of the address.
+func (c class) etherKeys(keys []netlink.TcU32Key) int {
+	if c.isTagged() && len(keys) > 0 {
+		return 1
+	}
+	return 0
 }
 
 // subnetOf returns the subnet of addresses of that many bytes which the keys

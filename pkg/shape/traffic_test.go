@@ -62,8 +62,46 @@ func TestEffectOnFrames(t *testing.T) {
 			}
 			expect(t, "from the guest", send(t, guest, peer, frame(us, test.peer)), test.limFrom)
 			expect(t, "to the guest", send(t, peer, guest, frame(test.peer, us)), test.limTo)
+			for name, tag := range map[string]uint16{"priority": 0, "VLAN 7": 7} {
+				refill(t, p, test.l)
+				expect(t, "from the guest, tag of "+name, send(t, guest, peer, tagged(frame(us, test.peer), tag)), test.limFrom)
+				expect(t, "to the guest, tag of "+name, send(t, peer, guest, tagged(frame(test.peer, us), tag)), test.limTo)
+			}
 		})
 	}
+}
+
+// refill puts full buckets in the place of those that are empty.
+func refill(t *testing.T, p shape.Port, l shape.Limits) {
+	t.Helper()
+	if err := shape.Remove(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ifb-to", "ifb-from"} {
+		run(t, "ip link del "+name)
+		run(t, "ip link add "+name+" type ifb")
+		run(t, "ip link set "+name+" up")
+	}
+	p.ToGuest, p.FromGuest = index(t, "ifb-to"), index(t, "ifb-from")
+	apply(t, p, l)
+}
+
+// tagged puts an 802.1Q tag into a frame, which keeps its length.
+func tagged(f []byte, id uint16) []byte {
+	t := make([]byte, 0, len(f))
+	t = binary.BigEndian.AppendUint16(append(t, f[:12]...), unix.ETH_P_8021Q)
+	t = append(binary.BigEndian.AppendUint16(t, id), f[12:len(f)-4]...)
+	if t[16] == 8 { // the packet is shorter
+		binary.BigEndian.PutUint16(t[20:], binary.BigEndian.Uint16(t[20:])-4)
+		sum := binary.BigEndian.Uint16(t[28:]) + 4
+		if sum < 4 {
+			sum++
+		}
+		binary.BigEndian.PutUint16(t[28:], sum)
+	} else {
+		binary.BigEndian.PutUint16(t[22:], binary.BigEndian.Uint16(t[22:])-4)
+	}
+	return t
 }
 
 func expect(t *testing.T, direction string, arrived int, limited bool) {

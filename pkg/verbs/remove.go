@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/microvm-cni/microvm-cni/pkg/attachment"
@@ -29,15 +30,21 @@ func (c *call) del(ctx context.Context) error {
 
 // detach takes the port off the bridge first, so that no guest uses an address
 // that is free already, and gives up its handle last, so that GC finds what a
-// killed DEL left.
+// killed DEL left. A port that cannot be taken off keeps its address.
 func (c *call) detach(ctx context.Context, r plan.Removal) error {
 	devices, err := reconcile.Devices(c.k, r.Attachment)
-	errs := []error{err, reconcile.Disconnect(c.k, r.Attachment, devices, r.Names...)}
+	if err != nil {
+		return err
+	}
+	was, err := reconcile.Disconnect(c.k, r.Attachment, devices, r.Names...)
+	if err != nil {
+		return err
+	}
 	var freed error
 	if d := c.delegate(r.Delegate); d != nil {
 		freed = d.del(ctx)
 	}
-	errs = append(errs, c.unmasquerade(ctx, r, r.Attachment.ContainerID), reconcile.DeleteDevices(c.k, devices))
+	errs := []error{c.unmasquerade(ctx, r), reconcile.DeleteDevices(c.k, devices)}
 	if freed == nil {
 		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
 	} else {
@@ -46,31 +53,52 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 			reconcile.RemoveIn(c.k, r.Netns, r.Attachment, r.Names...))
 	}
 	// With the bridge goes its gateway, so that comes second.
-	errs = append(errs, reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge))
+	errs = append(errs, c.releaseBridges(ctx, r, was))
 	if r.Gateway != "" {
 		errs = append(errs, reconcile.ReleaseGateway(ctx, c.k, r.Gateway))
 	}
 	return errors.Join(errs...)
 }
 
-// unmasquerade ends what no port of the network relies on any more, and with
-// iptables what the container does not.
-func (c *call) unmasquerade(ctx context.Context, r plan.Removal, containerID string) error {
-	var errs []error
-	for _, m := range r.Masquerades {
-		if m.Backend == linkspec.IPTables {
-			m.ContainerID = containerID
+// releaseBridges ends what only guests kept: of the bridge that the configuration
+// names, and of those that ports were on. A bridge that is not ours stays.
+func (c *call) releaseBridges(ctx context.Context, r plan.Removal, were ...string) error {
+	bridges := []string{r.Joined}
+	for _, b := range were {
+		if b != "" && !slices.Contains(bridges, b) {
+			bridges = append(bridges, b)
 		}
-		errs = append(errs, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined))
+	}
+	var errs []error
+	for _, b := range bridges {
+		errs = append(errs, reconcile.ReleaseUplink(ctx, c.k, b))
+		if b != r.Joined || r.Bridge != "" {
+			errs = append(errs, reconcile.ReleaseBridge(ctx, c.k, b))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (c *call) releaseBridge(ctx context.Context, name string) error {
-	if name == "" {
-		return nil
+// unmasquerade ends what no port of the network relies on any more, and with
+// iptables what the container does not.
+func (c *call) unmasquerade(ctx context.Context, r plan.Removal) error {
+	var errs []error
+	for _, m := range r.Masquerades {
+		errs = append(errs, c.lacking(m, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined)))
 	}
-	return reconcile.ReleaseBridge(ctx, c.k, name)
+	return errors.Join(errs...)
+}
+
+// lacking forgives a host that has not got what masquerades. iptables is asked for
+// only where the configuration says so: then somebody should know that nobody looked.
+func (c *call) lacking(m linkspec.Masquerade, err error) error {
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if m.Backend == linkspec.IPTables {
+		c.note("rules of network %s, if there are any, stay: %v", m.Network, err)
+	}
+	return nil
 }
 
 // gc removes what is left of attachments that are not valid any more. It goes
@@ -91,7 +119,8 @@ func (c *call) gc(ctx context.Context) error {
 		}
 		return reconcile.DeleteStale(c.k, stale)
 	}
-	errs := []error{c.sweepPorts(ctx, r, valid), c.sweepMasquerade(ctx, r, valid), reconcile.ReleaseUplink(ctx, c.k, r.Joined), c.releaseBridge(ctx, r.Bridge), reconcile.SweepGateways(ctx, c.k, r.Joined)}
+	were, err := c.sweepPorts(ctx, r, valid)
+	errs := []error{err, c.sweepMasquerade(ctx, r, valid), c.releaseBridges(ctx, r, were...), reconcile.SweepGateways(ctx, c.k, r.Joined)}
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}
@@ -103,9 +132,9 @@ func (c *call) sweepMasquerade(ctx context.Context, r plan.Removal, valid []atta
 	var errs []error
 	for _, m := range r.Masquerades {
 		if m.Backend == linkspec.IPTables {
-			errs = append(errs, reconcile.SweepMasquerade(ctx, c.k, m.Network, valid))
+			errs = append(errs, c.lacking(m, reconcile.SweepMasquerade(ctx, c.k, m.Network, valid)))
 		} else {
-			errs = append(errs, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined))
+			errs = append(errs, c.lacking(m, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined)))
 		}
 	}
 	return errors.Join(errs...)
@@ -121,48 +150,67 @@ func calledByCnitool() bool {
 	return err == nil && strings.TrimSpace(string(name)) == "cnitool"
 }
 
-// sweepPorts frees the addresses of each stale port and deletes it. A port whose
-// delegate fails stays, disconnected, so that the next GC tries again.
-func (c *call) sweepPorts(ctx context.Context, r plan.Removal, valid []attachment.Attachment) error {
+// sweepPorts frees the addresses of each stale port and deletes it, and returns the
+// bridges that they were on. A port whose delegate fails stays, disconnected, so that
+// the next GC tries again. A device without its port tells of an attachment, too.
+func (c *call) sweepPorts(ctx context.Context, r plan.Removal, valid []attachment.Attachment) (bridges []string, err error) {
 	stale, err := reconcile.StalePorts(c.k, r.Attachment.Network, valid)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	// Ports may still lead to devices, and are off their bridges by the end.
+	slices.SortStableFunc(stale, func(a, b reconcile.Stale) int { return order(a) - order(b) })
 	var errs []error
 	var free []reconcile.Stale
+	done := map[attachment.Attachment]error{}
 	for _, s := range stale {
-		if s.Device { // ports may still lead there: they are off their bridges
-			free = append(free, s)
-			continue
+		err, known := done[s.Attachment]
+		if !s.Device || !known {
+			var bridge string
+			bridge, err = c.freePort(ctx, r, s)
+			bridges, errs = append(bridges, bridge), append(errs, err)
+			if s.Known {
+				done[s.Attachment] = err
+			}
 		}
-		if err := c.freePort(ctx, r, s); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if s.Own {
+		if err == nil && (s.Own || s.Device) {
 			free = append(free, s)
 		}
 	}
-	return errors.Join(append(errs, reconcile.DeleteStale(c.k, free))...)
+	return bridges, errors.Join(append(errs, reconcile.DeleteStale(c.k, free))...)
 }
 
-func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) error {
-	c.noteDrops(s.Link.Name)
-	if err := reconcile.DisconnectStale(c.k, s); err != nil {
-		return err
+func order(s reconcile.Stale) int {
+	if s.Device {
+		return 1
+	}
+	return 0
+}
+
+func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) (bridge string, err error) {
+	if !s.Device {
+		c.noteDrops(s.Link.Name)
+		if bridge, err = reconcile.DisconnectStale(c.k, s); err != nil {
+			return "", err
+		}
 	}
 	if d := c.delegate(r.Delegate); d != nil && s.Known {
 		if err := d.of(s.Attachment).del(ctx); err != nil {
-			return err
+			return bridge, err
 		}
 	}
-	if s.Known {
-		if err := c.unmasquerade(ctx, r, s.Attachment.ContainerID); err != nil {
-			return err
+	// The network's rules are for later: they go with the last of its ports.
+	for _, m := range r.Masquerades {
+		if m.Backend != linkspec.IPTables || !s.Known {
+			continue
+		}
+		m.ContainerID = s.Attachment.ContainerID
+		if err := c.lacking(m, reconcile.ReleaseMasquerade(ctx, c.k, m, r.Joined)); err != nil {
+			return bridge, err
 		}
 	}
-	if s.Own {
-		return nil
+	if s.Own || s.Device {
+		return bridge, nil
 	}
-	return reconcile.ForgetStale(c.k, s, r.Attachment.Network)
+	return bridge, reconcile.ForgetStale(c.k, s, r.Attachment.Network)
 }

@@ -52,6 +52,9 @@ func Main(p Plugin) int {
 	// A tap on the host is legal when the runtime gives its own namespace: it is
 	// for the skeleton not to refuse that, here and in delegates, which inherit it.
 	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1")
+	// A runtime that is gone is an error of a write, which is rolled back, and not
+	// the end of the process. Not ignored, which delegates would inherit.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	stdin, err := rewindStdin()
 	if err == nil {

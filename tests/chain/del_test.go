@@ -154,3 +154,28 @@ func TestLastGuestTakesTheBridge(t *testing.T) {
 		t.Error("bridge stayed")
 	}
 }
+
+// The bridge that the guest was on goes with it, and gives its uplink back, whatever
+// the configuration says by then.
+func TestRemovalAfterTheBridgeChanged(t *testing.T) {
+	for _, by := range []string{"DEL", "GC"} {
+		t.Run(by, func(t *testing.T) {
+			h := newHost(t)
+			h.nic("eth1")
+			n, v := h.uplinked(nil), h.vm("vm1")
+			nic := h.snapshot("ip -d address show eth1")
+			n.add(v)
+			n.plugins[1] = n.plugins[1].with(conf{"bridge": "br1", "uplink": nil})
+			if by == "DEL" {
+				n.remove(v)
+			} else {
+				n.forget()
+				if err := n.gc(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.empty()
+			nic.same(t)
+		})
+	}
+}

@@ -295,3 +295,48 @@ func (w *walk) failing(t *testing.T) {
 	w.empty(t, fmt.Sprintf("fault %d, DEL", w.fault.n))
 	w.plugin = plugin
 }
+
+// A runtime that went away, and with it whoever would read the answer, is a failure
+// like any other: ADD leaves nothing.
+func TestNobodyReadsTheAnswer(t *testing.T) {
+	for _, plugin := range []string{"microvm-tap", "microvm-bridge"} {
+		t.Run(plugin, func(t *testing.T) {
+			h := newHost(t)
+			w := &walk{n: h.pair(nil), v: h.vm("vm1")}
+			i := 0
+			if plugin == "microvm-bridge" {
+				i = 1
+				w.result = w.call(0, "ADD").ok(t).object(t)
+			}
+			before := h.snapshot("ip -d address show")
+			c := call{plugin: plugin, verb: "ADD", vm: w.v, stdin: w.n.single(i, nil)}
+			if w.result != nil {
+				c.stdin = w.n.single(i, conf{"prevResult": w.result})
+			}
+			err := h.do(func() error {
+				r, out, err := os.Pipe()
+				if err != nil {
+					return err
+				}
+				defer out.Close()
+				if err := r.Close(); err != nil {
+					return err
+				}
+				cmd := h.command(c)
+				cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.stdin), out, out
+				if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 {
+					return fmt.Errorf("%w, want exit status 1", err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			before.same(t)
+			if leases := h.leases("lab"); len(leases) > 0 {
+				t.Errorf("leases are %v", leases)
+			}
+			w.del()
+		})
+	}
+}

@@ -200,3 +200,22 @@ esac`)
 		t.Errorf("GC was delegated so: %q", calls)
 	}
 }
+
+// What is left of an attachment that lost its tap tells of its lease, too.
+func TestGCOfDevicesWithoutTap(t *testing.T) {
+	h := newHost(t)
+	n, v := h.pair(limitAll), h.vm("vm1")
+	n.add(v)
+	n.forget()
+	h.sh("ip link del $(ls /sys/class/net | grep ^mvt-)")
+	if len(h.devices()) == 0 || len(h.leases("lab")) == 0 {
+		t.Fatalf("there is nothing left: %v, %v", h.devices(), h.leases("lab"))
+	}
+	if err := n.gc(); err != nil {
+		t.Fatal(err)
+	}
+	h.empty()
+	if leases := h.leases("lab"); len(leases) > 0 {
+		t.Errorf("leases are %v", leases)
+	}
+}

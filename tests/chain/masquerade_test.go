@@ -443,7 +443,9 @@ func TestMasqueradeStatus(t *testing.T) {
 		t.Errorf("leases are %v", leases)
 	}
 	add.verb = "DEL"
-	h.exec(add).silent(t)
+	if a := h.exec(add); a.exit != 0 || a.stdout != "" || !strings.Contains(a.stderr, "rules of network lab, if there are any, stay") || !strings.Contains(a.stderr, "no program iptables") {
+		t.Errorf("DEL: exit %d, %q, %q", a.exit, a.stdout, a.stderr)
+	}
 	n.remove(v)
 	if made := h.made(); !slices.Equal(made, nil) {
 		t.Errorf("left are %v", made)
