@@ -7,6 +7,9 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -33,10 +36,30 @@ func (k *Kernel) SetSysctl(key, value string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path, value); err != nil {
-		return fmt.Errorf("sysctl %s: %w", key, err)
+	return unwritable(linkspec.Sysctl{Key: key, Value: value}, writeFile(path, value))
+}
+
+// CanSet returns an error that says what to do if the parameter is not as it should
+// be, and cannot be set either.
+func (k *Kernel) CanSet(s linkspec.Sysctl) error {
+	value, err := k.Sysctl(s.Key)
+	if err != nil || value == s.Value {
+		return err
 	}
-	return nil
+	path, err := sysctlPath(s.Key)
+	if err != nil {
+		return err
+	}
+	return unwritable(s, unix.Access(path, unix.W_OK))
+}
+
+func unwritable(s linkspec.Sysctl, err error) error {
+	if errors.Is(err, unix.EROFS) {
+		return cnierr.New(cnierr.Kernel,
+			"set it on the host (sysctl -w "+s.Key+"="+s.Value+", and in /etc/sysctl.d), or give the runtime a /proc/sys that can be written",
+			"set sysctl %s to %s: %w", s.Key, s.Value, err)
+	}
+	return wrap("set sysctl "+s.Key+" to "+s.Value, err)
 }
 
 // sysctlPath turns the dots of a key into slashes. No part of a key may be

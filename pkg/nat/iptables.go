@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -48,6 +49,9 @@ func commands(sources []netip.Prefix) ([]command, error) {
 		switch {
 		case err == nil:
 			have = append(have, command{ipt, c.bits})
+		case needed && !errors.Is(err, exec.ErrNotFound):
+			return nil, cnierr.New(cnierr.Kernel, "run it by hand, in the host's network namespace, to see what it lacks ("+c.name+" -t nat -S); or leave \"ipMasqBackend\" out, for nftables needs no program",
+				"the program %s does not work: %w", c.name, err)
 		case needed:
 			return nil, cnierr.New(cnierr.Kernel,
 				"install the package iptables, into a folder of the PATH that the runtime gives its plugins; or leave \"ipMasqBackend\" out, for nftables needs no program",

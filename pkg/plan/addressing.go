@@ -90,6 +90,10 @@ func (p *bridgePlan) gateway(ip *types100.IPConfig, addr netip.Prefix) (netip.Ad
 			return netip.Addr{}, nil
 		}
 		first := addr.Masked().Addr().Next()
+		if !addr.Contains(first) {
+			return netip.Addr{}, p.delegateErr("give the address the length of its subnet (such as /24), or a \"gateway\", in \"ipam\", or where the runtime says it",
+				"returned %s without a gateway, and a subnet in which there is no room for one", addr)
+		}
 		ip.Gateway = first.AsSlice()
 	}
 	gw, ok := netip.AddrFromSlice(ip.Gateway)
@@ -136,14 +140,19 @@ func (a *addressing) addGateway(gw netip.Addr, addr netip.Prefix, dad bool) {
 	a.gateways = append(a.gateways, gateway{prefix: prefix, dad: dad})
 }
 
-// defaultRoute adds a default route through the gateway, unless the delegate
-// gave one of that family a gateway of its own.
+// defaultRoute makes the gateway that of the default route of its family, unless the
+// delegate gave it one of its own.
 func (a *addressing) defaultRoute(gw netip.Addr) {
-	for _, r := range a.routes {
-		ones, bits := r.Dst.Mask.Size()
-		if r.GW != nil && ones == 0 && (bits == 32) == gw.Is4() {
-			return
+	for i, r := range a.routes {
+		if ones, bits := r.Dst.Mask.Size(); ones != 0 || (bits == 32) != gw.Is4() {
+			continue
 		}
+		if r.GW == nil {
+			through := *r
+			through.GW = gw.AsSlice()
+			a.routes[i] = &through
+		}
+		return
 	}
 	zero := net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	if gw.Is6() {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -222,6 +223,10 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 		return nil, port, cnierr.New(cnierr.Config, "give \"bridge\" the name of a bridge, or a name that is not taken",
 			"%s is not a bridge but a %s device", p.conf.Bridge, found.Kind)
 	}
+	if there && found.Name != p.conf.Bridge {
+		return nil, port, cnierr.New(cnierr.Config, "write \"bridge\": \""+found.Name+"\"",
+			"%s is another name of bridge %s, which goes by its own here", p.conf.Bridge, found.Name)
+	}
 	bridge := linkspec.Link{Kind: linkspec.Bridge, Name: p.conf.Bridge, Up: new(true)}
 	switch {
 	case p.conf.Existing && !there:
@@ -333,6 +338,15 @@ func BridgeRemoval(stdin []byte, rt config.Runtime) (Removal, error) {
 	return r, nil
 }
 
+// fits refuses what no guest could be given.
+func (p *bridgePlan) fits(f Facts) error {
+	if _, _, err := p.links(f, linkspec.Link{Kind: linkspec.Tap}, nil); err != nil {
+		return err
+	}
+	_, err := p.rules(f, p.att.GuestMAC(), nil)
+	return err
+}
+
 // BridgeNeeds says what an ADD of microvm-bridge would need.
 func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	conf, err := config.ParseBridge(stdin, config.Runtime{})
@@ -343,6 +357,11 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 		return Needs{}, err
 	}
 	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
+	p := &bridgePlan{conf: conf}
+	needs.Observe, needs.Fits = []string{conf.Bridge}, p.fits
+	if conf.IsGateway {
+		needs.Sysctls = forwarding([]gateway{{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}})
+	}
 	needs.VLANs = conf.VLAN != 0 || conf.Trunk != nil
 	needs.Guard, needs.Unguarded = !conf.Guard.Off, conf.Guard.Off
 	if conf.IPMasq {

@@ -113,6 +113,7 @@ func TestGateways(t *testing.T) {
 		{"default route", `"isDefaultGateway":true,` + hostLocal, `{"ips":[{"address":"10.0.0.2/24"}]}`, "[10.0.0.1/24]", "[10.0.0.1]", "[0.0.0.0/0 via 10.0.0.1]"},
 		{"default route is there", `"isDefaultGateway":true,` + hostLocal, `{"ips":[{"address":"10.0.0.2/24"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.7"}]}`, "[10.0.0.1/24]", "[10.0.0.1]", "[0.0.0.0/0 via 10.0.0.7]"},
 		{"two families", `"isDefaultGateway":true,"ipam":{"type":"x"}`, `{"ips":[{"address":"10.0.0.2/24"},{"address":"fd00::2/64"}]}`, "[10.0.0.1/24 fd00::1/64]", "[10.0.0.1 fd00::1]", "[0.0.0.0/0 via 10.0.0.1 ::/0 via fd00::1]"},
+		{"default route without a gateway is there", `"isDefaultGateway":true,` + hostLocal, `{"ips":[{"address":"10.0.0.2/24"}],"routes":[{"dst":"0.0.0.0/0"}]}`, "[10.0.0.1/24]", "[10.0.0.1]", "[0.0.0.0/0 via 10.0.0.1]"},
 		{"link-local gateway", `"isGateway":true,"ipam":{"type":"x"}`, `{"ips":[{"address":"fd00::2/64","gateway":"fe80::1"}]}`, "[fe80::1/64]", "[fe80::1]", "[]"},
 		{"two addresses of one subnet", `"isGateway":true,` + hostLocal, `{"ips":[{"address":"10.0.0.2/24"},{"address":"10.0.0.3/24"}]}`, "[10.0.0.1/24]", "[10.0.0.1 10.0.0.1]", "[]"},
 	} {

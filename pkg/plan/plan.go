@@ -76,12 +76,20 @@ type Removal struct {
 
 // Needs is what an ADD would need of the host.
 type Needs struct {
-	Tun       bool    // to make taps
-	Bridge    string  // whose ports are not used up; "" for none
-	MustExist bool    // the bridge belongs to somebody else
-	VLANs     bool    // of a kernel that tells them apart on bridges
-	Uplink    *Uplink // nil for none
-	Delegate  *Delegate
+	Tun       bool   // to make taps
+	Bridge    string // whose ports are not used up; "" for none
+	MustExist bool   // the bridge belongs to somebody else
+	VLANs     bool   // of a kernel that tells them apart on bridges
+
+	// Observe gives the keys of links that Fits, nil for nothing, holds against the
+	// configuration.
+	Observe []string
+	Fits    func(Facts) error
+	// Sysctls are parameters that are as they should be, or can be set.
+	Sysctls []linkspec.Sysctl
+
+	Uplink   *Uplink // nil for none
+	Delegate *Delegate
 	// Masquerade is by what to masquerade; "" for not at all.
 	Masquerade linkspec.NATBackend
 	Guard      bool // to hold guests to themselves

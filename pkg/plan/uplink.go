@@ -60,6 +60,9 @@ func (u *Uplink) Declare(f Facts) (linkspec.Link, error) {
 		return want, cnierr.New(cnierr.Config, "give \"uplink\" the name of a NIC of the host (ip link lists them), and load its driver",
 			"uplink %s does not exist", u.Name)
 	}
+	if nic.Name != u.Name {
+		return want, cnierr.New(cnierr.Config, "write \"uplink\": \""+nic.Name+"\"", "uplink %s is another name of %s, which goes by its own here", u.Name, nic.Name)
+	}
 	lent, handle := u.lent(f)
 	if lent != "" && lent != nic.Name {
 		return want, cnierr.New(cnierr.Config,

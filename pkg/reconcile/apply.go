@@ -116,6 +116,9 @@ func (r *Receipt) link(want linkspec.Link) (Draft, error) {
 	default:
 		got, err = look(r.k, want)
 	}
+	if err != nil && want.Role == linkspec.Lent { // which says so itself
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", want.Kind, want.Key(), err)
 	}

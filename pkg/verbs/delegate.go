@@ -118,7 +118,7 @@ func (d *ipam) exec() invoke.Exec {
 // failed makes the plugin's error ours. Its code stays, if it is one of the
 // specification; a plugin that only says that it failed may work later.
 func (d *ipam) failed(verb string, err error) error {
-	details := "the IPAM plugin said this: check its configuration in \"ipam\", that addresses are left in its ranges, and that its data directory can be written"
+	details := "the IPAM plugin said this: check its configuration in \"ipam\", that addresses are left in its ranges, and that its data directory can be written; if it speaks of an address that this attachment has already (after a reboot, or links removed by hand), DEL the attachment, then ADD it again"
 	code, said := cnierr.Decoding, err.Error()
 	var e *types.Error
 	if errors.As(err, &e) {

@@ -8,6 +8,8 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/kernel"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+	"github.com/microvm-cni/microvm-cni/pkg/plan"
+	"github.com/microvm-cni/microvm-cni/pkg/reconcile"
 )
 
 // status succeeds only if an ADD could work now.
@@ -25,6 +27,9 @@ func (c *call) status(ctx context.Context) error {
 		if err := c.bridgeReady(needs.Bridge, needs.MustExist); err != nil {
 			return unavailable(err)
 		}
+	}
+	if err := c.fits(needs); err != nil {
+		return unavailable(err)
 	}
 	if needs.Uplink != nil {
 		if err := c.uplinkReady(needs.Uplink); err != nil {
@@ -51,6 +56,25 @@ func (c *call) status(ctx context.Context) error {
 	}
 	if d := c.delegate(needs.Delegate); d != nil {
 		return d.status(ctx)
+	}
+	return nil
+}
+
+// fits tells whether what stands on the host would do for an ADD.
+func (c *call) fits(needs plan.Needs) error {
+	if needs.Fits != nil {
+		facts, err := reconcile.Observe(c.k, needs.Observe)
+		if err != nil {
+			return err
+		}
+		if err := needs.Fits(facts); err != nil {
+			return err
+		}
+	}
+	for _, s := range needs.Sysctls {
+		if err := c.k.CanSet(s); err != nil {
+			return err
+		}
 	}
 	return nil
 }

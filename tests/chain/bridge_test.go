@@ -295,3 +295,21 @@ func TestNextAddRepairs(t *testing.T) {
 	n.remove(one)
 	n.remove(two)
 }
+
+// A bridge goes by its own name: an alternative one is refused before anything is
+// made.
+func TestBridgeByAnotherName(t *testing.T) {
+	for _, mode := range []conf{{}, {"bridgeMode": "existing", "isGateway": nil}} {
+		h := newQuietHost(t)
+		h.bridge("br0", "")
+		h.sh("ip link property add dev br0 altname lan-bridge")
+		n, v := h.pair(mode.with(conf{"bridge": "lan-bridge"})), h.vm("vm1")
+		before := h.snapshot("ip -d address show")
+		wantError(t, n.status(), 50, "lan-bridge is another name of bridge br0")
+		_, err := n.tryAdd(v)
+		wantError(t, err, 7, "lan-bridge is another name of bridge br0")
+		n.remove(v)
+		before.same(t)
+		h.sh("ip link property del dev br0 altname lan-bridge")
+	}
+}

@@ -38,6 +38,7 @@ var everyFamily = []string{"IPv4", "IPv6", "dual stack"}
 var ungated = []undo{
 	{"ip address del 10.1.0.1/16 dev br0", "inet is", "10.1.0.0/16"},
 	{"ip address del fd00:1::1/64 dev br0", "fd00:1::1/64", "fd00:1::/64"},
+	{"sysctl -qw net.ipv4.conf.br0.forwarding=0", "forwarding is off", "10.1.0.0/16"},
 	{"sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward is 0", "10.1.0.0/16"},
 	{"sysctl -qw net.ipv6.conf.all.forwarding=0", "net.ipv6.conf.all.forwarding is 0", "fd00:1::/64"},
 }
@@ -56,7 +57,7 @@ var options = []option{
 		}
 	}},
 	{key: "isDefaultGateway", families: everyFamily, bridge: conf{"isGateway": nil, "isDefaultGateway": true}, effect: isDefaultGateway, undone: ungated},
-	{key: "forceAddress", families: everyFamily, before: oldGateways, bridge: conf{"forceAddress": true}, effect: forceAddress, undone: ungated[:2]},
+	{key: "forceAddress", families: everyFamily, before: oldGateways, bridge: conf{"forceAddress": true}, effect: forceAddress, undone: append([]undo{{"ip address add 10.9.0.9/24 dev br0", "inet 10.9.0.9/24 is there, expected none", "10.1.0.0/16"}, {"ip address add fd00:1::9/60 dev br0 nodad", "inet fd00:1::9/60 is there, expected none", "fd00:1::/64"}}, ungated[:2]...)},
 	{key: "mtu", bridge: conf{"mtu": 1400}, effect: mtu, undone: []undo{{script: "ip link set TAP mtu 1300", word: "mtu is 1300, expected 1400"}, {script: "ip link set br0 mtu 1500", word: "br0: mtu is 1500"}}},
 	{key: "hairpinMode", bridge: conf{"hairpinMode": true}.with(unguarded), effect: hairpin, undone: []undo{{script: "ip link set TAP type bridge_slave hairpin off", word: "hairpin is off"}}},
 	{key: "hairpinMode off", bridge: unguarded, effect: noHairpin, undone: []undo{{script: "ip link set TAP type bridge_slave hairpin on", word: "hairpin is on"}}},
@@ -64,8 +65,8 @@ var options = []option{
 	{key: "promiscMode off", bridge: unguarded, effect: noPromisc, undone: []undo{{script: "ip link set br0 promisc on", word: "promisc is on"}}},
 	{key: "portIsolation", families: everyFamily, bridge: conf{"portIsolation": true}.with(unguarded), effect: isolation, undone: []undo{{script: "ip link set TAP type bridge_slave isolated off", word: "isolated is off"}}},
 	{key: "portIsolation off", bridge: unguarded, effect: noIsolation, undone: []undo{{script: "ip link set TAP type bridge_slave isolated on", word: "isolated is on"}}},
-	{key: "enabledad", families: everyFamily[1:], bridge: conf{"enabledad": true}, effect: dad, undone: ungated[1:2]},
-	{key: "enabledad off", families: everyFamily[1:], effect: noDAD, undone: ungated[1:2]},
+	{key: "enabledad", families: everyFamily[1:], bridge: conf{"enabledad": true}, effect: dad, undone: []undo{ungated[1], {"ip address del fd00:1::1/64 dev br0; ip address add fd00:1::1/64 dev br0 nodad", "fd00:1::1/64 dad", "fd00:1::/64"}}},
+	{key: "enabledad off", families: everyFamily[1:], effect: noDAD, undone: []undo{ungated[1], {"ip address del fd00:1::1/64 dev br0; ip address add fd00:1::1/64 dev br0", "fd00:1::1/64 nodad", "fd00:1::/64"}}},
 	{key: "ipam", families: everyFamily, effect: func(a *attached) {
 		var got []string
 		for _, ip := range a.r.IPs {

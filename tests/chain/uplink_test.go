@@ -81,6 +81,7 @@ func TestUplinkRefused(t *testing.T) {
 		more         conf
 		words        []string
 	}{
+		{"another name", "ip link property add dev eth1 altname lan-port", conf{"uplink": "lan-port"}, []string{"lan-port is another name of eth1"}},
 		{"missing", "", conf{"uplink": "eth7"}, []string{"eth7", "does not exist"}},
 		{"IPv4 address", "ip address add 192.0.2.1/24 dev eth1", nil, []string{"eth1", "192.0.2.1/24"}},
 		{"IPv4 link-local address", "ip address add 169.254.7.7/16 dev eth1", nil, []string{"eth1", "169.254.7.7/16"}},
@@ -116,7 +117,7 @@ func TestUplinkRefused(t *testing.T) {
 			nic.same(t)
 			n.remove(v)
 			before.same(t)
-			h.sh("for l in eth2 br7 tun7 br0; do ip link del $l 2>/dev/null || true; done; ip link set eth1 nomaster")
+			h.sh("for l in eth2 br7 tun7 br0; do ip link del $l 2>/dev/null || true; done; ip link set eth1 nomaster; ip link property del dev eth1 altname lan-port 2>/dev/null || true")
 		})
 	}
 }
