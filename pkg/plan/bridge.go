@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"slices"
@@ -62,18 +63,23 @@ func (p *bridgePlan) candidates() []string {
 		return nil
 	}
 	for _, in := range p.conf.PrevResult.Interfaces {
-		var key string
-		switch {
-		case in.Sandbox == "" || p.ownNetns && in.Sandbox == p.rt.Netns:
-			key = in.Name
-		case in.Sandbox == p.rt.Netns:
-			key = linkspec.Key(p.rt.Netns, in.Name)
-		}
-		if key != "" && key != p.conf.Bridge && !slices.Contains(keys, key) {
+		if key := p.keyOf(in); key != "" && key != p.conf.Bridge && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
 	}
 	return keys
+}
+
+// keyOf is the key of an interface in the host's namespace or in CNI_NETNS, "" for
+// any other.
+func (p *bridgePlan) keyOf(in *types100.Interface) string {
+	switch {
+	case in.Sandbox == "" || p.ownNetns && in.Sandbox == p.rt.Netns:
+		return in.Name
+	case in.Sandbox == p.rt.Netns:
+		return linkspec.Key(p.rt.Netns, in.Name)
+	}
+	return ""
 }
 
 // tap picks the tap out of prevResult: the attachment's own, else the only one.
@@ -96,7 +102,7 @@ func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
 	}
 	switch len(taps) {
 	case 1:
-		return taps[0], nil
+		return taps[0], p.checkOther(taps[0])
 	case 0:
 		return linkspec.Link{}, cnierr.New(cnierr.Config,
 			"microvm-bridge joins a tap that prevResult lists, with an empty sandbox if it is on the host, or with CNI_NETNS: put microvm-tap before it in the conflist",
@@ -106,6 +112,35 @@ func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
 			"leave only one plugin that makes a tap in the conflist, or use microvm-tap, whose tap is recognised among others",
 			"prevResult names %d taps, and none of them is marked as that of container %s", len(taps), p.att.ContainerID)
 	}
+}
+
+// checkOther refuses a tap that is not marked as the attachment's own unless it is
+// what an earlier plugin said that it made: by now somebody else's may have the name.
+func (p *bridgePlan) checkOther(tap linkspec.Link) error {
+	tag, tagged := tagOf(tap)
+	marked := slices.ContainsFunc(tap.AltNames, attachment.IsTapHandle)
+	if marked || tagged && !tag.Names(p.att) {
+		whose := "another attachment"
+		if tagged {
+			whose = "container " + tag.ContainerID + " on network " + tag.Network
+		}
+		return cnierr.New(cnierr.Exists, "each guest needs a tap of its own: have the plugin before microvm-bridge make one, or DEL the attachment that has this one",
+			"tap %s is that of %s", tap.Key(), whose)
+	}
+	for _, in := range p.conf.PrevResult.Interfaces {
+		if key := p.keyOf(in); key == "" || linkspec.SplitKey(key).Netns != tap.Netns {
+			continue
+		}
+		mac := parseMAC(in)
+		switch {
+		case slices.Contains(tap.AltNames, in.Name):
+			return cnierr.New(cnierr.Config, "have the plugin before microvm-bridge name the tap "+tap.Name, "%s in prevResult is another name of tap %s, which goes by its own here", in.Name, tap.Key())
+		case in.Name == tap.Name && mac != nil && !bytes.Equal(mac, tap.MAC):
+			return cnierr.New(cnierr.Config, "somebody replaced the device, or the network namespace: DEL the attachment, then ADD it again",
+				"tap %s has the MAC address %s, prevResult says %s: it is not the tap that was made", tap.Key(), tap.MAC, mac)
+		}
+	}
+	return nil
 }
 
 func orNothing(names []string) string {
@@ -134,6 +169,10 @@ func (p *bridgePlan) Claim(f Facts) (linkspec.State, error) {
 		return linkspec.State{}, cnierr.New(cnierr.Exists,
 			"DEL the attachment that holds it (ip link show dev "+tap.Name+" tells), or make another tap for this one",
 			"tap %s is held for another attachment", tap.Name)
+	}
+	if away(tap) && tap.Name == p.conf.Bridge {
+		return linkspec.State{}, cnierr.New(cnierr.Config, "give the bridge another name, or the tap: CNI_IFNAME, or CNI_ARGS TAP_NAME",
+			"the tap and the bridge are both called %s, and runtimes find the tap by its name in the result", tap.Name)
 	}
 	if _, _, err = p.links(f, tap, nil); err != nil {
 		return linkspec.State{}, err

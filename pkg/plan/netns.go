@@ -72,15 +72,15 @@ func (p *bridgePlan) members(f Facts, port linkspec.Link, netns string) []linksp
 // to itself, so the guest must have another one.
 func station(port *linkspec.Link, tap linkspec.Link, guest net.HardwareAddr) error {
 	port.Guest = guest
-	own := tap.MAC
+	own, device := tap.MAC, "tap "+tap.Name
 	if away(tap) {
 		port.MAC = attachment.PortMAC(guest)
-		own = port.MAC
+		own, device = port.MAC, "its port on the bridge"
 	}
 	if bytes.Equal(guest, own) {
 		return cnierr.New(cnierr.Config,
 			"give the guest another MAC address than the tap has on the host, or let microvm-tap make the tap",
-			"the guest's MAC address %s is that of tap %s itself: the bridge would keep the guest's frames", guest, tap.Name)
+			"the guest's MAC address %s is that of %s itself: the bridge would keep the guest's frames", guest, device)
 	}
 	return nil
 }

@@ -47,6 +47,9 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult tells of no guest that could be guarded: %w", err)
 	}
 	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
+	if netns != "" {
+		port.MAC = parseMAC(onHost(p.conf.PrevResult, p.att.PortName()))
+	}
 	links = slices.Concat(slices.Insert(links, 1, p.promisedUplink(f)...), p.shapers(), p.members(f, port, netns))
 	state := linkspec.State{Links: links, Sysctls: forwarding(gateways)}
 	if state.Masquerade, err = p.masquerade(p.promisedIPs(index)); err != nil {

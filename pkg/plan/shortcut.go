@@ -41,6 +41,6 @@ func (p *bridgePlan) upper(tap linkspec.Link) linkspec.Link {
 		Role: linkspec.Owned, Kind: linkspec.Upper, Name: p.att.UpperName(),
 		Lower: &linkspec.Place{Netns: tap.Netns, Name: tap.Name},
 		Alias: new(attachment.Tag{Attachment: p.att}.String()),
-		Deaf:  new(true), IPv6: new(false), Up: new(true),
+		Deaf:  new(true), Master: new(""), IPv6: new(false), Up: new(true),
 	}
 }

@@ -164,7 +164,7 @@ func (r *Receipt) steady(want linkspec.Link) error {
 func (r *Receipt) create(want linkspec.Link) (Draft, linkspec.Link, error) {
 	draft, err := r.k.Create(want)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, linkspec.Link{}, taken(want, err)
+		return nil, linkspec.Link{}, taken(r.k, want, err)
 	}
 	if err != nil {
 		return nil, linkspec.Link{}, fmt.Errorf("create: %w", err)

@@ -44,7 +44,8 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 	if d := c.delegate(r.Delegate); d != nil {
 		freed = d.del(ctx)
 	}
-	errs := []error{c.unmasquerade(ctx, r), reconcile.DeleteDevices(c.k, devices)}
+	giveBack, err := reconcile.Unsplice(c.k, r.Netns, r.Attachment, r.Names...)
+	errs := []error{err, c.unmasquerade(ctx, r), reconcile.DeleteDevices(c.k, devices)}
 	if freed == nil {
 		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
 	} else {
@@ -52,6 +53,7 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 		errs = append(errs, freed, reconcile.RemovePort(c.k, r.Attachment),
 			reconcile.RemoveIn(c.k, r.Netns, r.Attachment, r.Names...))
 	}
+	errs = append(errs, giveBack())
 	// With the bridge goes its gateway, so that comes second.
 	errs = append(errs, c.releaseBridges(ctx, r, was))
 	if r.Gateway != "" {

@@ -96,3 +96,70 @@ func TestForeignTapWithFilter(t *testing.T) {
 		})
 	}
 }
+
+// A tap that is not what an earlier plugin said, or that another attachment has, is
+// refused, and stays as it is.
+func TestTapOfSomebodyElse(t *testing.T) {
+	for _, placement := range []string{"host", "netns"} {
+		for _, test := range []struct {
+			name, script string // IP runs ip where the tap is
+			mac          string // in prevResult
+			code         uint
+			words        []string
+		}{
+			{"another MAC address", "IP tuntap add tap0 mode tap; IP link set tap0 address 02:00:00:00:00:99", "fe:00:00:00:00:11", 7, []string{"tap0", "02:00:00:00:00:99", "fe:00:00:00:00:11", "not the tap that was made"}},
+			{"another attachment's tag", "IP tuntap add tap0 mode tap; IP link set tap0 alias microvm-cni:lab/vm2/eth0", "", 101, []string{"tap0", "container vm2"}},
+			{"another attachment's handle", "IP tuntap add tap0 mode tap; IP link property add dev tap0 altname microvm-tap.pj7p4ejlu6.x6uxidwkipyggspmlxoebjgcoy", "", 101, []string{"tap0", "another attachment"}},
+			{"another name", "IP tuntap add tap7 mode tap; IP link property add dev tap7 altname tap0", "", 7, []string{"another name of tap", "tap7"}},
+		} {
+			t.Run(placement+" "+test.name, func(t *testing.T) {
+				h := newHost(t)
+				ip, entry := "ip", conf{"name": "tap0"}
+				v := h.vm("vm1")
+				if placement == "netns" {
+					ip, entry = "ip -n guests", conf{"name": "tap0", "sandbox": v.netns}
+				}
+				if test.mac != "" {
+					entry["mac"] = test.mac
+				}
+				h.sh(strings.ReplaceAll(test.script, "IP", ip))
+				before := h.snapshot("ip -d link show; ip -n guests -d link show; " + ip + " link | grep -q tap")
+				n := h.network("lab", newest, gateway)
+				add := call{plugin: "microvm-bridge", verb: "ADD", vm: v, stdin: n.single(0, conf{"prevResult": conf{"cniVersion": newest, "interfaces": []conf{entry}}})}
+				h.exec(add).refused(t, newest, test.code, test.words...)
+				before.same(t)
+				if leases := h.leases("lab"); len(leases) > 0 {
+					t.Errorf("leases are %v", leases)
+				}
+				h.sh("for t in tap0 tap7; do " + ip + " link del $t 2>/dev/null || true; done")
+			})
+		}
+	}
+}
+
+// DEL gives a tap that somebody else made in the VMM's namespace back as it was, but
+// down.
+func TestForeignTapAway(t *testing.T) {
+	for _, result := range []bool{true, false} {
+		h := newQuietHost(t)
+		v := h.vm("vm1")
+		h.sh("ip -n guests tuntap add eth0 mode tap; ip -n guests link set eth0 up; ip -n guests link set eth0 down") // which gives it a queue
+		there := "ip -n guests -d link show eth0; tc -n guests qdisc show dev eth0"
+		before := h.snapshot(there)
+		n := h.network("lab", newest, gateway)
+		prev := conf{"cniVersion": newest, "interfaces": []conf{{"name": "eth0", "sandbox": v.netns}}}
+		c := call{plugin: "microvm-bridge", verb: "ADD", vm: v, stdin: n.single(0, conf{"prevResult": prev})}
+		r := h.exec(c).ok(t).object(t)
+		c.verb, c.stdin = "DEL", n.single(0, nil)
+		if result {
+			c.stdin = n.single(0, conf{"prevResult": r})
+		}
+		h.exec(c).silent(t)
+		before.same(t)
+		if left, err := h.programs(place{"guests", "eth0", "ingress"}); err != nil || left > 0 {
+			t.Errorf("%d programs are left, %v", left, err)
+		}
+		h.exec(c).silent(t)
+		h.sh("ip -n guests link del eth0")
+	}
+}

@@ -71,6 +71,21 @@ func (h *host) in(p place, f func(index int) error) error {
 	})
 }
 
+// programs is how many there are at tcx; none where the kernel has no tcx.
+func (h *host) programs(p place) (n int, err error) {
+	err = h.in(p, func(index int) error {
+		there, err := bpflink.QueryPrograms(bpflink.QueryOptions{Target: index, Attach: p.tcx()})
+		if err == nil {
+			n = len(there.Programs)
+		}
+		return err
+	})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return 0, nil
+	}
+	return n, err
+}
+
 func (h *host) detach(p place) error {
 	err := h.in(p, func(index int) error {
 		there, err := bpflink.QueryPrograms(bpflink.QueryOptions{Target: index, Attach: p.tcx()})
