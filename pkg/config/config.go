@@ -13,6 +13,7 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -68,6 +69,10 @@ func CheckRuntime(rt Runtime) error {
 	if !idPattern.MatchString(rt.ContainerID) {
 		return cnierr.New(cnierr.Environment, idAdvice,
 			"CNI_CONTAINERID %s is not a container ID", quote(rt.ContainerID))
+	}
+	if rt.Netns != "" && !strings.HasPrefix(rt.Netns, "/") {
+		return cnierr.New(cnierr.Environment, "give the path of the network namespace, from / on: /run/netns/NAME, or /proc/PID/ns/net",
+			"CNI_NETNS %s is not an absolute path", quote(rt.Netns))
 	}
 	return checkName(cnierr.Environment, "CNI_IFNAME", rt.IfName)
 }

@@ -63,6 +63,9 @@ func (c *call) attach(ctx context.Context, p plan.Plan, back *rollback) (*types1
 	}
 	var addresses *types100.Result
 	if d := c.delegate(p.Delegate()); d != nil {
+		if _, err := d.find(); err != nil {
+			return nil, err // and there is nobody to call for a rollback
+		}
 		// A delegate that failed may have reserved something all the same.
 		back.before(func() error { return d.del(context.WithoutCancel(ctx)) })
 		if addresses, err = d.add(ctx); err != nil {

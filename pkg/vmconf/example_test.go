@@ -65,7 +65,7 @@ func ExampleParse_errors() {
 		fmt.Println(err)
 	}
 	// Output:
-	// find guest's NIC: no interface has the container ID vm2 for its sandbox
+	// find guest's NIC: there is no interface that has the container ID vm2 for its sandbox
 }
 
 func ExampleNIC_KernelIP() {
@@ -111,7 +111,7 @@ func ExampleNIC_CloudHypervisor() {
 	}
 	fmt.Println("--net", net)
 	// Output:
-	// --net tap=mvt-a55twcvousg,mac=02:d0:ab:c8:71:25,mtu=1500
+	// --net tap=mvt-a55twcvousg,mac=02:d0:ab:c8:71:25
 }
 
 func ExampleCloudInit() {

@@ -45,14 +45,16 @@ func (n *NIC) KernelIP(device string) (string, error) {
 	return "ip=" + strings.Join(fields, ":"), nil
 }
 
-// defaultRoute is the gateway of the first IPv4 default route, the zero Addr for none.
+// defaultRoute is the gateway of the IPv4 default route with the lowest metric, the
+// first of these, and the zero Addr for none.
 func (n *NIC) defaultRoute() netip.Addr {
+	var best Route
 	for _, r := range n.Routes {
-		if r.Dst.Bits() == 0 && r.Dst.Addr().Is4() && r.Via.IsValid() && r.Table == nil {
-			return r.Via
+		if r.Dst.Bits() == 0 && r.Dst.Addr().Is4() && r.Via.IsValid() && r.Table == nil && (!best.Via.IsValid() || r.Priority < best.Priority) {
+			best = r
 		}
 	}
-	return netip.Addr{}
+	return best.Via
 }
 
 type networkConfig struct {
@@ -76,7 +78,6 @@ type networkRoute struct {
 	Scope  string `json:"scope,omitempty"`
 	Metric int    `json:"metric,omitempty"`
 	MTU    int    `json:"mtu,omitempty"`
-	AdvMSS int    `json:"advertised-mss,omitempty"`
 	Table  *int   `json:"table,omitempty"`
 }
 
@@ -115,7 +116,7 @@ func CloudInit(nics map[string]*NIC) ([]byte, error) {
 }
 
 func (n *NIC) networkRoute(r Route) networkRoute {
-	out := networkRoute{To: r.Dst.String(), Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS, Table: r.Table}
+	out := networkRoute{To: r.Dst.String(), Metric: r.Priority, MTU: r.MTU, Table: r.Table}
 	if r.Via.IsValid() {
 		out.Via, out.OnLink = r.Via.String(), !n.reached(r.Via)
 	} else {

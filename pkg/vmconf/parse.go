@@ -26,6 +26,9 @@ func (n *NIC) addresses(r *types100.Result, guest, tap *types100.Interface) erro
 		if err != nil {
 			return fmt.Errorf("read address %d: %w", i, err)
 		}
+		if addr := prefix.Addr(); addr.IsUnspecified() || addr.IsMulticast() {
+			return fmt.Errorf("read address %d: %s is no address of a host", i, prefix)
+		}
 		if slices.ContainsFunc(n.Addresses, func(a Address) bool { return a.Prefix == prefix }) {
 			continue
 		}
@@ -75,7 +78,7 @@ func onLink(r *types.Route) bool { return r.Scope != nil && *r.Scope >= scopeLin
 
 // reached tells whether the guest finds that address on its link without being told so.
 func (n *NIC) reached(via netip.Addr) bool {
-	return via.IsLinkLocalUnicast() || slices.ContainsFunc(n.Addresses, func(a Address) bool { return a.Prefix.Contains(via) })
+	return via.Is6() && via.IsLinkLocalUnicast() || slices.ContainsFunc(n.Addresses, func(a Address) bool { return a.Prefix.Contains(via) })
 }
 
 func (n *NIC) dns(from types.DNS) error {

@@ -38,10 +38,14 @@
 //
 //   - [NIC.KernelIP]: the first IPv4 address, a default route, two IPv4 name servers. No
 //     IPv6, no other address or route, no MTU, domain, search list or options.
-//   - [CloudInit]: everything but the resolver's options. Any number of NICs.
+//   - [CloudInit]: everything but the resolver's options and a route's advertised MSS,
+//     which netplan before 1.0 takes for a mistake. Any number of NICs. What of it
+//     a distribution's cloud-init brings about depends on its renderer: with netplan
+//     all, with others not metrics, tables and MTUs of routes, or routes without a gateway.
 //   - [NIC.Networkd]: everything but the resolver's options.
-//   - [NIC.QEMU], [NIC.CloudHypervisor]: tap, MAC and MTU, which the guest's driver takes
-//     over by itself. [NIC.Firecracker]: tap and MAC.
+//   - [NIC.QEMU]: tap, MAC and MTU, which the guest's driver takes over by itself.
+//     [NIC.CloudHypervisor]: tap and MAC; it reads the MTU off the tap. [NIC.Firecracker]:
+//     tap and MAC.
 //
 // What a format is known to lack is left out. What would come out wrong is an
 // [InexpressibleError]. No default route is made up: a guest has one if the result
@@ -121,9 +125,9 @@ type PairingError struct {
 
 func (e *PairingError) Error() string {
 	if len(e.Found) == 0 {
-		return fmt.Sprintf("find %s: no interface %s", e.Missing, e.Rule)
+		return fmt.Sprintf("find %s: there is no interface that %s", e.Missing, e.Rule)
 	}
-	return fmt.Sprintf("find %s: %d interfaces %s: %s", e.Missing, len(e.Found), e.Rule, strings.Join(e.Found, ", "))
+	return fmt.Sprintf("find %s: there must be one interface that %s, and there are %d: %s", e.Missing, e.Rule, len(e.Found), strings.Join(e.Found, ", "))
 }
 
 // Parse reads the result of ADD, of any version from 0.3.0.
@@ -146,7 +150,10 @@ func Parse(r types.Result, a Attachment) (*NIC, error) {
 	if n.MTU == 0 {
 		n.MTU = tap.Mtu
 	}
-	if n.MAC, err = net.ParseMAC(guest.Mac); err != nil || len(n.MAC) != 6 {
+	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
+		return nil, fmt.Errorf("read MTU of %s: %d is none", label(guest), n.MTU)
+	}
+	if n.MAC, err = net.ParseMAC(guest.Mac); err != nil || len(n.MAC) != 6 || n.MAC[0]&1 != 0 {
 		return nil, fmt.Errorf("read MAC address of %s: %q is none", label(guest), guest.Mac)
 	}
 	if err := n.addresses(current, guest, tap); err != nil {
@@ -157,6 +164,12 @@ func Parse(r types.Result, a Attachment) (*NIC, error) {
 	}
 	return n, n.dns(current.DNS)
 }
+
+// What the kernel takes for an MTU, in bytes.
+const (
+	minMTU = 68
+	maxMTU = 65535
+)
 
 // pair finds the guest's NIC and its tap.
 func pair(all []*types100.Interface, a Attachment) (guest, tap *types100.Interface, err error) {
@@ -175,7 +188,7 @@ func pair(all []*types100.Interface, a Attachment) (guest, tap *types100.Interfa
 	}
 	if tap.Sandbox != "" && a.Netns != "" && tap.Sandbox != a.Netns {
 		return nil, nil, &PairingError{Missing: "tap", Rule: fmt.Sprintf(
-			"of the name %s is on the host or in %s, but one in %s", tap.Name, a.Netns, tap.Sandbox)}
+			"has the name %s on the host or in %s, but one in %s", tap.Name, a.Netns, tap.Sandbox)}
 	}
 	return guest, tap, nil
 }

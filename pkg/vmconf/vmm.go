@@ -84,15 +84,14 @@ func letterOrDigit(r rune) bool {
 }
 
 // CloudHypervisor returns the value of cloud-hypervisor's --net. Several pairs of
-// queues need a tap made with "multiQueue": true.
+// queues need a tap made with "multiQueue": true. The MTU is not in it: Cloud
+// Hypervisor reads the tap's, and would set one that it is given, for which an
+// unprivileged one lacks the capability even if it is the same.
 func (n *NIC) CloudHypervisor(queuePairs int) (string, error) {
 	if strings.ContainsAny(n.Tap, `,="[]`) {
 		return "", &InexpressibleError{Format: "--net", Reason: fmt.Sprintf("the tap's name %q has a character that separates options", n.Tap)}
 	}
 	net := "tap=" + n.Tap + ",mac=" + n.MAC.String()
-	if n.MTU > 0 {
-		net += ",mtu=" + strconv.Itoa(n.MTU)
-	}
 	if queuePairs > 1 {
 		net += ",num_queues=" + strconv.Itoa(2*queuePairs)
 	}

@@ -63,7 +63,7 @@ func TestCloudInit(t *testing.T) {
 	}
 	want := `{"version":2,"ethernets":{"eth0":{"match":{"macaddress":"02:00:00:00:00:01"},"set-name":"eth0","mtu":1400,` +
 		`"addresses":["10.1.0.2/16","fd00:1::2/64"],"routes":[{"to":"0.0.0.0/0","via":"10.1.0.1"},{"to":"::/0","via":"fd00:1::1"},` +
-		`{"to":"10.9.0.0/16","via":"10.1.0.9","metric":7,"mtu":1300,"advertised-mss":1200,"table":5}],` +
+		`{"to":"10.9.0.0/16","via":"10.1.0.9","metric":7,"mtu":1300,"table":5}],` +
 		`"nameservers":{"addresses":["10.1.0.1","fd00:1::1","9.9.9.9"],"search":["lab.test","a.test","b.test"]}}}}`
 	var a, b any
 	if err = errors.Join(json.Unmarshal(text, &a), json.Unmarshal([]byte(want), &b)); err != nil {
@@ -89,6 +89,7 @@ func TestGatewayOutsideOfTheSubnet(t *testing.T) {
 	n := nic(t, change(t, onHost, "10.1.0.2/16", "10.1.0.2/32"))
 	n.Routes = append(n.Routes,
 		Route{Dst: netip.MustParsePrefix("2001:db8::/32"), Via: netip.MustParseAddr("fe80::1")},
+		Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Via: netip.MustParseAddr("169.254.1.1")},
 		Route{Dst: netip.MustParsePrefix("10.8.0.0/16")}, Route{Dst: netip.MustParsePrefix("10.7.0.0/16"), Scope: new(254)})
 	var got []string
 	for _, r := range n.Routes {
@@ -97,8 +98,9 @@ func TestGatewayOutsideOfTheSubnet(t *testing.T) {
 	want := []string{
 		`{"to":"0.0.0.0/0","via":"10.1.0.1","on-link":true}`,
 		`{"to":"::/0","via":"fd00:1::1"}`,
-		`{"to":"10.9.0.0/16","via":"10.1.0.9","on-link":true,"metric":7,"mtu":1300,"advertised-mss":1200,"table":5}`,
+		`{"to":"10.9.0.0/16","via":"10.1.0.9","on-link":true,"metric":7,"mtu":1300,"table":5}`,
 		`{"to":"2001:db8::/32","via":"fe80::1"}`,
+		`{"to":"192.0.2.0/24","via":"169.254.1.1","on-link":true}`,
 		`{"to":"10.8.0.0/16","scope":"link"}`,
 		`{"to":"10.7.0.0/16","scope":"host"}`,
 	}
@@ -209,7 +211,7 @@ func TestCloudHypervisor(t *testing.T) {
 		pairs int
 		want  string
 	}{
-		{onHost, 1, "tap=mvt-a,mac=02:00:00:00:00:01,mtu=1400"},
+		{onHost, 1, "tap=mvt-a,mac=02:00:00:00:00:01"},
 		{withoutAddresses, 2, "tap=tap1,mac=02:00:00:00:00:01,num_queues=4"},
 	} {
 		if got, err := nic(t, c.text).CloudHypervisor(c.pairs); err != nil || got != c.want {
@@ -218,4 +220,31 @@ func TestCloudHypervisor(t *testing.T) {
 	}
 	_, err := nic(t, strings.ReplaceAll(withoutAddresses, "tap1", "a,b")).CloudHypervisor(1)
 	inexpressible(t, err, "a,b")
+}
+
+// Of several default routes the kernel takes that with the lowest metric.
+func TestKernelIPTakesTheLowestMetric(t *testing.T) {
+	n := nic(t, onHost)
+	n.Routes = []Route{
+		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.1.0.8"), Priority: 9},
+		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.1.0.7"), Priority: 3},
+		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.1.0.6"), Priority: 5},
+	}
+	if got, err := n.KernelIP("eth0"); err != nil || !strings.Contains(got, "::10.1.0.7:") {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+// What no guest can have is not read.
+func TestParseRefusesNonsense(t *testing.T) {
+	for old, nonsense := range map[string]string{
+		`"02:00:00:00:00:01", "mtu": 1400, "sandbox": "vm1"`: `"ff:ff:ff:ff:ff:ff", "mtu": 1400, "sandbox": "vm1"`,
+		`"mtu": 1400, "sandbox": "vm1"`:                      `"mtu": 70000, "sandbox": "vm1"`,
+		`"interface": 2, "address": "10.1.0.2/16"`:           `"interface": 2, "address": "0.0.0.0/0"`,
+		`"interface": 2, "address": "fd00:1::2/64"`:          `"interface": 2, "address": "ff02::1/64"`,
+	} {
+		if n, err := Parse(parsed(t, change(t, onHost, old, nonsense)), vm1); err == nil {
+			t.Errorf("%s gives %+v", nonsense, n)
+		}
+	}
 }

@@ -133,3 +133,36 @@ func TestCnitoolGC(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// The files for network managers name all that the plugins make on a host.
+func TestNetworkManagersAreKeptOff(t *testing.T) {
+	h := newHost(t)
+	n, away := h.pair(limitAll), h.network("away", newest, awayTap, gateway.with(conf{"bridge": "mvbr7", "ipam": conf{"type": "host-local", "ranges": ranges("10.7.0.0/16")}}))
+	before := h.sh("ls /sys/class/net")
+	v := h.vm("vm1")
+	n.add(v)
+	away.add(v)
+	var made []string
+	for _, name := range strings.Fields(h.sh("ls /sys/class/net")) {
+		if name != "br0" && !slices.Contains(strings.Fields(before), name) {
+			made = append(made, name)
+		}
+	}
+	if len(made) < 6 {
+		t.Errorf("the plugins made %v only", made)
+	}
+	for _, file := range []string{"systemd-networkd/10-microvm-cni.network", "NetworkManager/90-microvm-cni.conf"} {
+		text, err := os.ReadFile("../../conf/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patterns := strings.FieldsFunc(string(text), func(r rune) bool { return strings.ContainsRune(" \n;:=", r) })
+		for _, name := range append(made, "mvg-abcdefghijk", "mvbr4.100") {
+			if !slices.ContainsFunc(patterns, func(p string) bool { ok, _ := filepath.Match(p, name); return ok && p != "*" }) {
+				t.Errorf("%s does not name %s", file, name)
+			}
+		}
+	}
+	n.remove(v)
+	away.remove(v)
+}

@@ -38,6 +38,7 @@ var bothRefuse = []refusal{
 	{"interface name that is a pattern", "", []string{"CNI_IFNAME=tap%d"}, nil, 4, []string{"%"}},
 	{"interface name all", "", []string{"CNI_IFNAME=all"}, nil, 4, []string{"all"}},
 	{"interface name ..", "", []string{"CNI_IFNAME=.."}, nil, 4, nil},
+	{"netns that is no absolute path", "", []string{"CNI_NETNS=vm1"}, nil, 4, []string{"CNI_NETNS", "vm1", "not an absolute path"}},
 	{"no netns", "", []string{"CNI_NETNS"}, nil, 4, []string{"CNI_NETNS"}},
 	{"netns that is no namespace", "", []string{"CNI_NETNS=/etc/passwd"}, nil, 4, []string{"/etc/passwd"}},
 	{"netns that is a directory", "", []string{"CNI_NETNS=/etc"}, nil, 4, []string{"/etc"}},
