@@ -170,6 +170,15 @@ func (t Tag) Names(a Attachment) bool {
 		(t.ContainerID == a.ContainerID || t.ContainerID == shorten(a.ContainerID))
 }
 
+// AsTagged returns what a tag that Names the attachment may say: its parts, spelled
+// out or shortened.
+func AsTagged(a Attachment) []Attachment {
+	short := Attachment{Network: a.Network, ContainerID: shorten(a.ContainerID), IfName: a.IfName}
+	shorter := short
+	shorter.Network = shorten(a.Network)
+	return []Attachment{a, short, shorter}
+}
+
 // Exact tells whether the tag spells the container ID out, so that a delegate
 // can be called for it.
 func (t Tag) Exact() bool { return !strings.HasPrefix(t.ContainerID, digestMark) }

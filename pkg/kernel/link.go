@@ -175,7 +175,7 @@ func (k *Kernel) recordOf(index int) (record, error) {
 type record struct {
 	link           linkspec.Link
 	master         int // index, 0 for none
-	below          int // index of the device below, in whatever namespace; 0 for none
+	below          int // index of the device below; 0 for none, or none in this namespace
 	ipv6, acceptRA bool
 	arpIgnore      bool
 	forwarding     bool
@@ -196,6 +196,7 @@ func decodeLink(b []byte) record {
 	// what bridges and packet sockets made of it (dev_get_flags).
 	l.Promisc = new(flags&unix.IFF_PROMISC != 0)
 	l.Alias, l.Master = new(""), new("")
+	elsewhere := false
 	for typ, v := range attrs(b[unix.SizeofIfInfomsg:]) {
 		switch typ {
 		case unix.IFLA_IFNAME:
@@ -220,12 +221,17 @@ func decodeLink(b []byte) record {
 			r.master = int(u32Of(v))
 		case unix.IFLA_LINK:
 			r.below = int(u32Of(v))
+		case unix.IFLA_LINK_NETNSID:
+			elsewhere = true
 		case unix.IFLA_LINKINFO:
 			r.linkInfo(v)
 		case unix.IFLA_AF_SPEC:
 			r.devconf4(lookup(lookup(v, unix.AF_INET), inetConf))
 			r.devconf6(lookup(lookup(v, unix.AF_INET6), unix.IFLA_INET6_CONF))
 		}
+	}
+	if elsewhere {
+		r.below = 0
 	}
 	return r
 }

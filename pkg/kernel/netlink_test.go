@@ -220,3 +220,19 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// The device below a VLAN device that was moved is in another namespace, whatever
+// has its index in this one.
+func TestDeviceBelowIsElsewhere(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		m := newMessage(unix.RTM_NEWLINK, 0, ifinfo(unix.AF_UNSPEC, 7, 0, 0)...).u32(unix.IFLA_LINK, 77)
+		want := 77
+		if elsewhere {
+			m.u32(unix.IFLA_LINK_NETNSID, 0)
+			want = 0
+		}
+		if got := decodeLink(m.b[unix.SizeofNlMsghdr:]).below; got != want {
+			t.Errorf("elsewhere %v: the device below is %d, want %d", elsewhere, got, want)
+		}
+	}
+}

@@ -138,7 +138,7 @@ func (k *Kernel) in(netns string) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	there := &Kernel{NAT: noNAT{}, splicer: k.splicer, away: away{netns: netns, thread: t}}
+	there := &Kernel{NAT: noNAT{}, shaper: noShaper{}, splicer: k.splicer, away: away{netns: netns, thread: t}}
 	if err := t.run(func() (err error) { there.conn, err = dial(); return err }); err != nil {
 		t.end()
 		return nil, fmt.Errorf("network namespace %s: %w", netns, err)

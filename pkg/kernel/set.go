@@ -130,10 +130,15 @@ func (k *Kernel) setAttributes(l, change linkspec.Link) error {
 	if err != nil || m == nil {
 		return err
 	}
-	if err = k.pinMTU(l, change); err != nil {
-		return err
+	ms := []*message{m}
+	if pin := pinMTU(l, change); pin != nil {
+		ms = []*message{pin, m}
 	}
-	err = k.conn.do(m)
+	for _, err = range k.conn.doAll(ms...) {
+		if err != nil {
+			break
+		}
+	}
 	if errors.Is(err, unix.EXFULL) {
 		return cnierr.New(cnierr.TryAgain,
 			"delete VMs of this bridge, or add another bridge: the kernel gives a bridge no more ports",
@@ -190,10 +195,11 @@ func aliasOf(alias string) []byte {
 	return []byte(alias)
 }
 
-// pinMTU sets a bridge to another MTU than the one that it has, if that is the
-// one to be set: the kernel takes no notice of an MTU that is no change, and
-// would go on following that of the ports.
-func (k *Kernel) pinMTU(l, change linkspec.Link) error {
+// pinMTU is the request that comes before the one that sets a bridge's MTU to what
+// it is already: the kernel takes no notice of an MTU that is no change, and would
+// go on following that of the ports, so that it has another one in between. nil
+// for none.
+func pinMTU(l, change linkspec.Link) *message {
 	if l.Kind != linkspec.Bridge || change.MTU == nil || l.MTU == nil || *l.MTU != *change.MTU {
 		return nil
 	}
@@ -202,5 +208,5 @@ func (k *Kernel) pinMTU(l, change linkspec.Link) error {
 	if other > maxMTU {
 		other = maxMTU - 1
 	}
-	return wrap("set MTU", k.conn.do(setLink(l.Index, 0, 0).u32(unix.IFLA_MTU, uint32(other))))
+	return setLink(l.Index, 0, 0).u32(unix.IFLA_MTU, uint32(other))
 }

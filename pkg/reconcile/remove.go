@@ -217,20 +217,20 @@ func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stal
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
-	keep := map[string]bool{}
+	handles, tags := map[string]bool{}, map[attachment.Attachment]bool{}
 	for _, a := range valid {
-		keep[a.TapHandle()], keep[a.PortHandle()] = true, true
+		handles[a.TapHandle()], handles[a.PortHandle()] = true, true
+		for _, written := range attachment.AsTagged(a) {
+			tags[written] = true
+		}
 	}
 	var stale []Stale
 	for _, l := range links {
 		s, ours := claim(l, network)
-		if s.Device && slices.ContainsFunc(valid, func(a attachment.Attachment) bool { tag, _ := tagOf(l); return tag.Names(a) }) {
+		if !ours || slices.ContainsFunc(l.AltNames, func(name string) bool { return handles[name] }) {
 			continue
 		}
-		if !ours || slices.ContainsFunc(l.AltNames, func(name string) bool { return keep[name] }) {
-			continue
-		}
-		if s.Own && slices.ContainsFunc(valid, func(a attachment.Attachment) bool { return owns(a, l) || ownsPort(a, l) }) {
+		if tag, ok := tagOf(l); ok && (s.Own || s.Device) && tags[tag.Attachment] {
 			continue
 		}
 		if of(s) {

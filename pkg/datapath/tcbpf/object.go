@@ -127,17 +127,14 @@ func (o *Object) tagged(tag []byte) bool {
 	return bytes.Equal(tag, o.tags[0]) || bytes.Equal(tag, o.tags[1])
 }
 
-// maxPrograms bounds how many programs Find looks at: a few microseconds for each.
-const maxPrograms = 1024
-
 // Find returns a program in the kernel with this code, and its maps, that ok
-// takes. The caller closes both; -1 and nil are none. It takes CAP_SYS_ADMIN.
+// takes. The caller closes both; -1 and nil are none. It looks at every program,
+// for a few microseconds each. It takes CAP_SYS_ADMIN.
 func (o *Object) Find(ok func(FD, Maps) bool) (FD, Maps, error) {
-	id := uint32(0)
-	for range maxPrograms {
+	for id := uint32(0); ; {
 		var err error
 		if id, err = programAfter(id); errors.Is(err, unix.ENOENT) {
-			break
+			return -1, nil, nil
 		} else if err != nil {
 			return -1, nil, err
 		}
@@ -152,7 +149,6 @@ func (o *Object) Find(ok func(FD, Maps) bool) (FD, Maps, error) {
 			return -1, nil, err
 		}
 	}
-	return -1, nil, nil
 }
 
 // look returns the program with that id if it has this code, and is still there.
