@@ -21,9 +21,9 @@ PKG ?= ./...
 RUN ?=
 
 # What `make test-kernels` boots, the packages that it runs there (folders, or
-# patterns such as pkg/kernel/...), tests that it leaves out (a measurement of a
-# peers, which needs nft with JSON), and how long a
-# package may take (40m; on a busy machine TIMEOUT=90m).
+# patterns such as pkg/kernel/...), tests that it leaves out (one measures peers,
+# and needs nft with JSON), and how long a package may take (40m; on a busy machine
+# TIMEOUT=90m).
 KERNELS ?= 5.10 6.1 6.12
 SUITES  ?= tests/kernels/probe tests/netns pkg/datapath/... pkg/shape tests/chain tests/vlan
 SKIP    ?= ^TestWhatPeersStop$$

@@ -42,7 +42,7 @@ const (
 
 var guardKeys = []string{"mode", "addresses", "macs", "isolate", "hostAccess", "metadata", "stormLimit"}
 
-// guard reads "guard", and "macspoofchk", which it does all that is asked by.
+// guard reads "guard", and "macspoofchk", which asks for a part of what a guard does.
 func (r *reader) guard() Guard {
 	sub := r.object("guard")
 	for _, key := range slices.Sorted(maps.Keys(sub.vals)) {

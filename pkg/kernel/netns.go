@@ -115,8 +115,8 @@ func (t *thread) end() {
 	<-t.done
 }
 
-// away is what a Kernel has of other network namespaces: it enters each once, and
-// keeps what it found even if the path leads elsewhere by then.
+// away holds the kernels of other network namespaces. Each is entered once: later
+// calls stay in it, even if its path leads elsewhere by then.
 type away struct {
 	mu     sync.Mutex
 	places map[string]*Kernel

@@ -171,7 +171,7 @@ func (k *Kernel) setUnqueued(l, change linkspec.Link) error {
 	return known("give back queue", k.run(func() error { return k.splicer.Requeue(l.Index) }))
 }
 
-// known puts the error of a device that is gone into words that the engine knows.
+// known makes the error of a device that is gone one that the engine knows.
 func known(doing string, err error) error {
 	if errors.Is(err, unix.ENODEV) {
 		err = &refusal{errno: unix.ENODEV, reason: err.Error()}

@@ -24,10 +24,9 @@ const (
 	sizeofVLANMsg = 8 // struct br_vlan_msg
 )
 
-// CanFilter asks for a bridge with a VLAN protocol that there is not: a kernel
-// that filters VLANs refuses that. For one that does not know better the request
-// goes to a network namespace that there is not, so that no bridge is made
-// either way. The kernel loads the bridge module, as it would for a real one.
+// CanFilter asks for a bridge with a VLAN protocol that does not exist, in a network
+// namespace that does not exist: no bridge is made either way. A kernel that filters
+// VLANs refuses the protocol, another one the namespace. The kernel loads the bridge module, as it would for a real one.
 func (k *Kernel) CanFilter() error {
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		u32(unix.IFLA_NET_NS_FD, ^uint32(0))

@@ -66,7 +66,7 @@ func Mismatch(diffs []linkspec.Difference) error {
 		msg += d.String()
 	}
 	return cnierr.New(cnierr.Mismatch,
-		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; what is shared (bridge, gateway, sysctl, masquerading) the next ADD repairs",
+		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; of what is shared, the next ADD repairs the gateway's address, sysctls, masquerading and whether the bridge is up",
 		"%s", msg)
 }
 

@@ -49,8 +49,8 @@ type Plugin struct {
 
 // Main runs the verb that CNI_COMMAND names and returns the exit status.
 func Main(p Plugin) int {
-	// A tap on the host is legal when the runtime gives its own namespace: it is
-	// for the skeleton not to refuse that, here and in delegates, which inherit it.
+	// A tap on the host is legal when the runtime gives its own namespace. This keeps
+	// the skeleton from refusing that, here and in delegates, which inherit it.
 	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1")
 	// A runtime that is gone is an error of a write, which is rolled back, and not
 	// the end of the process. Not ignored, which delegates would inherit.
