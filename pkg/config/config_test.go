@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -75,8 +76,18 @@ func TestParseTap(t *testing.T) {
 	}
 }
 
+func prefixes(all ...string) []netip.Prefix {
+	var list []netip.Prefix
+	for _, p := range all {
+		list = append(list, netip.MustParsePrefix(p))
+	}
+	return list
+}
+
 func TestParseBridge(t *testing.T) {
-	hostLocal := func(f Families) *IPAM { return &IPAM{Type: "host-local", Check: true, Families: f} }
+	hostLocal := func(f Families, subnets ...string) *IPAM {
+		return &IPAM{Type: "host-local", Check: true, Families: f, Subnets: prefixes(subnets...)}
+	}
 	for _, c := range []struct {
 		name, keys, args string
 		want             Bridge
@@ -92,7 +103,7 @@ func TestParseBridge(t *testing.T) {
 			`MAC=02:00:00:00:00:01;IP=10.0.0.5`,
 			Bridge{
 				Common: lab, Bridge: "br0", IsGateway: true, IsDefaultGateway: true, ForceAddress: true, MTU: 1400, HairpinMode: true,
-				PortIsolation: true, EnableDAD: true, IPAM: &IPAM{Type: "host-local", Families: Families{IPv4: true}},
+				PortIsolation: true, EnableDAD: true, IPAM: &IPAM{Type: "host-local", Families: Families{IPv4: true}, Subnets: prefixes("10.0.0.0/24")},
 				DNS: types.DNS{
 					Nameservers: []string{"10.0.0.1", "fd00::1"}, Domain: "lab", Search: []string{"lab"}, Options: []string{"edns0"},
 				},
@@ -121,7 +132,7 @@ func TestParseBridge(t *testing.T) {
 		{"existing", `"bridge": "br0", "bridgeMode": "existing", "mtu": 9000, "isGateway": false`, ``, Bridge{Common: lab, Bridge: "br0", Existing: true, MTU: 9000}},
 		{
 			"a default gateway is a gateway", `"isDefaultGateway": true, "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]]}`, ``,
-			Bridge{Common: lab, Bridge: "cni0", IsGateway: true, IsDefaultGateway: true, IPAM: hostLocal(Families{IPv4: true, IPv6: true})},
+			Bridge{Common: lab, Bridge: "cni0", IsGateway: true, IsDefaultGateway: true, IPAM: hostLocal(Families{IPv4: true, IPv6: true}, "10.0.0.0/24", "fd00::/64")},
 		},
 		{"promisc", `"promiscMode": true`, ``, Bridge{Common: lab, Bridge: "cni0", PromiscMode: true}},
 		{
@@ -129,7 +140,7 @@ func TestParseBridge(t *testing.T) {
 			`K8S_POD_NAME=web;TAP_NAME=x;IP=10.0.0.5/24;MAC=02:00:00:00:00:01;IgnoreUnknown=true;TC_REDIRECT_TAP_UID=5;GATEWAY=10.0.0.1`,
 			Bridge{Common: lab, Bridge: "cni0", MAC: theMAC, DelegateArgs: "K8S_POD_NAME=web;IP=10.0.0.5/24;IgnoreUnknown=true;GATEWAY=10.0.0.1"},
 		},
-		{"a small mtu without IPv6", `"mtu": 576, "ipam": {"type": "host-local", "subnet": "10.0.0.0/24"}`, ``, Bridge{Common: lab, Bridge: "cni0", MTU: 576, IPAM: hostLocal(Families{IPv4: true})}},
+		{"a small mtu without IPv6", `"mtu": 576, "ipam": {"type": "host-local", "subnet": "10.0.0.0/24"}`, ``, Bridge{Common: lab, Bridge: "cni0", MTU: 576, IPAM: hostLocal(Families{IPv4: true}, "10.0.0.0/24")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := ParseBridge([]byte(conf(c.keys)), Runtime{Args: c.args})
@@ -199,21 +210,23 @@ func TestFamilies(t *testing.T) {
 	for _, c := range []struct {
 		ipam, rest, args string
 		want             Families
+		subnets          []netip.Prefix
 	}{
-		{`"type": "static"`, ``, ``, Families{}},
-		{`"type": "host-local", "subnet": "10.0.0.0/24"`, ``, ``, v4},
-		{`"type": "host-local", "ranges": [[{"subnet": "fd00::/64"}]]`, ``, ``, v6},
-		{`"type": "host-local", "subnet": "10.0.0.0/24", "routes": [{"dst": "::/0"}]`, ``, ``, v4},
-		{`"type": "host-local", "subnet": "10.0.0.0/24", "dns": {"x": "fd00::/64"}, "resolvConf": "fd00::/64"`, ``, ``, v4},
-		{`"type": "static", "addresses": [{"address": "10.0.0.5/24", "gateway": "fd00::/64"}]`, ``, ``, v4},
-		{`"type": "whereabouts", "range": "10.0.0.5-10.0.0.9/24"`, ``, ``, v4},
-		{`"type": "whereabouts", "ipRanges": [{"range": "10.0.0.5-10.0.0.9/24"}, {"range": "fd00::5-fd00::9/64"}]`, ``, ``, both},
-		{`"type": "static"`, `"runtimeConfig": {"ips": ["10.0.0.5"]}`, ``, v4},
-		{`"type": "static"`, `"runtimeConfig": {"ips": ["10.0.0.5/24", "fd00::5/64"]}`, ``, both},
-		{`"type": "host-local"`, `"runtimeConfig": {"ipRanges": [[{"subnet": "fd00::/64"}]]}`, ``, v6},
-		{`"type": "static"`, `"args": {"cni": {"ips": ["fd00::5/64"]}}`, ``, v6},
-		{`"type": "static"`, ``, `IP=10.0.0.5/24,fd00::5/64`, both},
-		{`"type": "static"`, ``, `IP=10.0.0.5/24, 10.0.0.6`, v4},
+		{`"type": "static"`, ``, ``, Families{}, nil},
+		{`"type": "host-local", "subnet": "10.0.0.0/24"`, ``, ``, v4, prefixes("10.0.0.0/24")},
+		{`"type": "host-local", "ranges": [[{"subnet": "fd00::/64"}, {"subnet": "fd00:1::/64"}]]`, ``, ``, v6, prefixes("fd00::/64", "fd00:1::/64")},
+		{`"type": "host-local", "subnet": "10.0.0.0/24", "routes": [{"dst": "::/0"}]`, ``, ``, v4, prefixes("10.0.0.0/24")},
+		{`"type": "host-local", "subnet": "10.0.0.0/24", "dns": {"x": "fd00::/64"}, "resolvConf": "fd00::/64"`, ``, ``, v4, prefixes("10.0.0.0/24")},
+		{`"type": "static", "addresses": [{"address": "10.0.0.5/24", "gateway": "fd00::/64"}]`, ``, ``, v4, prefixes("10.0.0.0/24")},
+		{`"type": "static", "addresses": [{"address": "10.0.0.5/32"}]`, ``, ``, v4, nil},
+		{`"type": "whereabouts", "range": "10.0.0.5-10.0.0.9/24", "exclude": ["10.0.0.8/30"]`, ``, ``, v4, prefixes("10.0.0.0/24")},
+		{`"type": "whereabouts", "ipRanges": [{"range": "10.0.0.5-10.0.0.9/24"}, {"range": "fd00::5-fd00::9/64"}]`, ``, ``, both, prefixes("10.0.0.0/24", "fd00::/64")},
+		{`"type": "static"`, `"runtimeConfig": {"ips": ["10.0.0.5"]}`, ``, v4, nil},
+		{`"type": "static"`, `"runtimeConfig": {"ips": ["10.0.0.5/24", "fd00::5/64"]}`, ``, both, nil},
+		{`"type": "host-local"`, `"runtimeConfig": {"ipRanges": [[{"subnet": "fd00::/64"}]]}`, ``, v6, prefixes("fd00::/64")},
+		{`"type": "static"`, `"args": {"cni": {"ips": ["fd00::5/64"]}}`, ``, v6, nil},
+		{`"type": "static"`, ``, `IP=10.0.0.5/24,fd00::5/64`, both, nil},
+		{`"type": "static"`, ``, `IP=10.0.0.5/24, 10.0.0.6`, v4, nil},
 	} {
 		rest := ""
 		if c.rest != "" {
@@ -226,6 +239,9 @@ func TestFamilies(t *testing.T) {
 		}
 		if got.IPAM.Families != c.want {
 			t.Errorf("%s %s %s: got %+v, want %+v", c.ipam, c.rest, c.args, got.IPAM.Families, c.want)
+		}
+		if !slices.Equal(got.IPAM.Subnets, c.subnets) {
+			t.Errorf("%s %s %s: subnets %v, want %v", c.ipam, c.rest, c.args, got.IPAM.Subnets, c.subnets)
 		}
 	}
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +17,10 @@ type IPAM struct {
 	Type     string // name of the IPAM plugin's file in CNI_PATH
 	Check    bool   // delegate CHECK too
 	Families Families
+
+	// Subnets are those that guests' addresses come from, as far as the section and
+	// the runtime tell.
+	Subnets []netip.Prefix
 }
 
 // Families tells which address families a configuration asks for. None at all
@@ -43,28 +48,29 @@ func (f *Families) add(addr netip.Addr) {
 
 // notAddresses are keys of an "ipam" section below which a prefix is not one
 // that the guest's address comes from.
-var notAddresses = []string{"routes", "dns", "gateway", "resolvConf"}
+var notAddresses = []string{"routes", "dns", "gateway", "resolvConf", "exclude"}
 
-// addAll adds the families of all the prefixes in a JSON value, however an IPAM
-// plugin arranges them.
-func (f *Families) addAll(v any) {
+// prefixesIn returns all the prefixes in a JSON value, however an IPAM plugin
+// arranges them.
+func prefixesIn(v any) (all []netip.Prefix) {
 	switch v := v.(type) {
 	case string:
 		// whereabouts writes "first-last/length"
 		if prefix, err := netip.ParsePrefix(v[strings.LastIndexByte(v, '-')+1:]); err == nil {
-			f.add(prefix.Addr())
+			all = append(all, prefix)
 		}
 	case []any:
 		for _, item := range v {
-			f.addAll(item)
+			all = append(all, prefixesIn(item)...)
 		}
 	case map[string]any:
-		for key, item := range v {
+		for _, key := range slices.Sorted(maps.Keys(v)) {
 			if !slices.Contains(notAddresses, key) {
-				f.addAll(item)
+				all = append(all, prefixesIn(v[key])...)
 			}
 		}
 	}
+	return all
 }
 
 // ipam reads the "ipam" section; nil if there is none, or an empty one.
@@ -74,7 +80,8 @@ func (r *reader) ipam(c capabilities, args Args) *IPAM {
 	if r.err != nil || len(section.vals) == 0 {
 		return nil
 	}
-	i := &IPAM{Type: section.text("type"), Check: check, Families: families(r.vals["ipam"], c, args)}
+	i := &IPAM{Type: section.text("type"), Check: check}
+	i.Families, i.Subnets = origins(r.vals["ipam"], c, args)
 	r.fail(section.err)
 	r.fail(checkIPAMType(i.Type))
 	if i.Type == "dhcp" {
@@ -84,12 +91,18 @@ func (r *reader) ipam(c capabilities, args Args) *IPAM {
 	return i
 }
 
-func families(section json.RawMessage, c capabilities, args Args) Families {
-	var f Families
+// origins tells where addresses may come from.
+func origins(section json.RawMessage, c capabilities, args Args) (f Families, subnets []netip.Prefix) {
 	for _, raw := range []json.RawMessage{section, c.ranges} {
 		var v any
-		if len(raw) > 0 && json.Unmarshal(raw, &v) == nil {
-			f.addAll(v)
+		if len(raw) == 0 || json.Unmarshal(raw, &v) != nil {
+			continue
+		}
+		for _, p := range prefixesIn(v) {
+			f.add(p.Addr())
+			if p = p.Masked(); !p.Addr().Is4In6() && !p.IsSingleIP() && !slices.Contains(subnets, p) {
+				subnets = append(subnets, p)
+			}
 		}
 	}
 	for _, s := range slices.Concat(c.ips, c.argIPs) {
@@ -100,7 +113,7 @@ func families(section json.RawMessage, c capabilities, args Args) Families {
 	for _, addr := range args.IPs {
 		f.add(addr)
 	}
-	return f
+	return f, subnets
 }
 
 // checkIPAMType keeps a configuration from running a program outside of CNI_PATH.

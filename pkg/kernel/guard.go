@@ -1,9 +1,10 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"net"
+	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -82,8 +83,10 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 		if err != nil {
 			return wrap("look up "+g.Via, err)
 		}
-		via := decodeLink(reply).link
-		g.Router, g.HostMACs = via.Index, []net.HardwareAddr{via.MAC}
+		if l, err = k.withMAC(l, change); err != nil {
+			return err
+		}
+		toldOf(&g, decodeLink(reply).link, l)
 	}
 	return wrap("attach guard", k.guards.Attach(l.Index, g))
 }
@@ -106,8 +109,35 @@ func (k *Kernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
 		return g, wrap("look at the guard's router", err)
 	}
 	via := decodeLink(reply).link
-	if len(g.HostMACs) == 1 && bytes.Equal(g.HostMACs[0], via.MAC) {
-		g.Via, g.Router, g.HostMACs = via.Name, 0, nil
+	if port, err = k.withMAC(port, linkspec.Link{}); err != nil {
+		return g, err
+	}
+	asDeclared := g
+	asDeclared.Via, asDeclared.Router, asDeclared.HostMACs = via.Name, 0, nil
+	asDeclared.Gateways = slices.DeleteFunc(slices.Clone(g.Gateways), func(a netip.Addr) bool { return a == linkspec.LinkLocal(via.MAC) })
+	again := asDeclared
+	if toldOf(&again, via, port); again.Canonical().Equal(g) {
+		return asDeclared, nil
 	}
 	return g, nil
+}
+
+// toldOf puts what a guard needs to know of its router and its port in the place of
+// Via. Of the host's addresses on a bridge, IP hears only frames to these two.
+func toldOf(g *linkspec.Guard, via, port linkspec.Link) {
+	g.Router, g.HostMACs, g.Via = via.Index, []net.HardwareAddr{via.MAC, port.MAC}, ""
+	g.Gateways = append(slices.Clone(g.Gateways), linkspec.LinkLocal(via.MAC))
+}
+
+// withMAC is the link with the MAC address that it has, or is given.
+func (k *Kernel) withMAC(l, change linkspec.Link) (linkspec.Link, error) {
+	if change.MAC != nil {
+		l.MAC = change.MAC
+	}
+	if l.MAC != nil {
+		return l, nil
+	}
+	got, err := k.recordOf(l.Index)
+	l.MAC = got.link.MAC
+	return l, wrap("look up "+l.Name, err)
 }

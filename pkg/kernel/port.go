@@ -41,6 +41,9 @@ func observePort(l *linkspec.Link, data []byte) {
 				*f.at(l) = new(flagOf(v))
 			}
 		}
+		if typ == unix.IFLA_BRPORT_MCAST_MAX_GROUPS {
+			l.McastGroups = new(int(u32Of(v)))
+		}
 	}
 }
 
@@ -55,8 +58,11 @@ func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 				none = false
 			}
 		}
+		if change.McastGroups != nil {
+			m.u32(unix.IFLA_BRPORT_MCAST_MAX_GROUPS, uint32(*change.McastGroups))
+		}
 	})
-	if none {
+	if none && change.McastGroups == nil {
 		return nil
 	}
 	return wrap("set port flags", k.conn.do(m))

@@ -26,7 +26,7 @@ const (
 	MaxGuardMACs      = 8
 	MaxGuardHostMACs  = 4
 	MaxGuardAddresses = 16 // of each family, link-local ones among them
-	MaxGuardGateways  = 4  // of each family
+	MaxGuardGateways  = 5  // of each family
 	MaxGuardSubnets   = 8  // of each family
 )
 
@@ -56,15 +56,17 @@ type Guard struct {
 	Subnets []netip.Prefix
 	Isolate bool
 
-	// HostAccess is HostAll if it is "". For anything else, Router is the
-	// interface index of the device (the bridge) with which the host takes the
-	// guest's frames, and HostMACs are addresses that it listens to.
+	// HostAccess is HostAll if it is "". For anything else, and for whom link-local
+	// addresses are among Addresses, Router is the interface index of the device
+	// (the bridge) with which the host takes the guest's frames, and HostMACs are
+	// addresses that it listens to.
 	HostAccess HostAccess
 	Router     int
 	HostMACs   []net.HardwareAddr
 
 	// Via is the name of the router in a guard that is declared. The kernel tells
-	// the program which index and address that is, and turns them back.
+	// the program which index and addresses that is, and turns them back; the
+	// router's link-local address is a gateway's, too.
 	Via string
 
 	Metadata bool // may reach the cloud's metadata service
@@ -89,7 +91,7 @@ func (g Guard) Canonical() Guard {
 	if c.HostAccess == "" {
 		c.HostAccess = HostAll
 	}
-	if c.HostAccess != HostAll {
+	if c.NeedsRouter() {
 		c.HostMACs, c.Router, c.Via = canonicalMACs(g.HostMACs), g.Router, g.Via
 	}
 	c.Subnets = CanonicalSubnets(g.Subnets)
@@ -112,6 +114,14 @@ func (g Guard) Canonical() Guard {
 // least one address.
 func (g Guard) Off() bool { return len(g.MACs) == 0 }
 
+// NeedsRouter tells whether the rules depend on who routes for the guest: on what is
+// the host's, or on which link-local address is the router's.
+func (g Guard) NeedsRouter() bool {
+	return g.HostAccess != HostAll && g.HostAccess != "" || !g.L2Only && slices.ContainsFunc(g.Addresses, linkLocal.Overlaps)
+}
+
+var linkLocal = netip.MustParsePrefix("fe80::/10")
+
 // Equal tells whether two canonical guards are the same.
 func (g Guard) Equal(o Guard) bool { return slices.Equal(g.Texts(), o.Texts()) }
 
@@ -119,10 +129,14 @@ func (g Guard) Equal(o Guard) bool { return slices.Equal(g.Texts(), o.Texts()) }
 func (g Guard) LinkLocals() []netip.Addr {
 	var all []netip.Addr
 	for _, m := range g.MACs {
-		a := [16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
-		all = append(all, netip.AddrFrom16(a))
+		all = append(all, LinkLocal(m))
 	}
 	return all
+}
+
+// LinkLocal is the address that a host makes of a MAC address (EUI-64).
+func LinkLocal(m net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
 
 // Texts is the guard as text, a rule each.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
+	"os/exec" //nolint:depguard // its library runs the program; this is the name of an error
 	"slices"
 	"strings"
 

@@ -41,7 +41,7 @@ func (nobody) CanShorten() (bool, error) { return true, nil }
 // leases are what an IPAM plugin would answer for a conflist.
 var leases = map[string]string{
 	"host-internal": `{"ips":[{"address":"10.88.0.2/16","gateway":"10.88.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
-	"host-limited":  `{"ips":[{"address":"10.91.0.2/16","gateway":"10.91.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
+	"host-limited":  `{"ips":[{"address":"10.92.0.2/16","gateway":"10.92.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
 	"host-services": `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}`,
 	"dual-stack":    `{"ips":[{"address":"10.89.0.2/16","gateway":"10.89.0.1"},{"address":"fd00:89::2/64","gateway":"fd00:89::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,
 	"host-nat":      `{"ips":[{"address":"10.90.0.2/16","gateway":"10.90.0.1"},{"address":"fd00:90::2/64","gateway":"fd00:90::1"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`,

@@ -1,11 +1,14 @@
 package plan
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/microvm-cni/microvm-cni/pkg/config"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -28,8 +31,14 @@ func (p *bridgePlan) guard(f Facts, port *linkspec.Link, mac net.HardwareAddr, i
 	wander := len(g.MACs) > 1
 	port.Learning, port.UnicastFlood, port.Locked = &wander, &wander, new(!wander)
 	port.BPDUGuard, port.RootBlock, port.McastRouter = new(true), new(true), new(false)
+	port.McastGroups = new(maxGroups)
 	return nil
 }
+
+// maxGroups is how many multicast groups a guest may join. A bridge keeps 4096 in
+// all by default, and stops keeping any when there are more: then every port gets
+// every group's frames.
+const maxGroups = 64
 
 // likely are addresses as most guests get them, one of each family at most.
 var likely = []*types100.IPConfig{
@@ -63,11 +72,11 @@ func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConf
 		Isolate:    p.isolated(),
 		HostAccess: linkspec.HostAccess(conf.HostAccess),
 		Metadata:   !conf.Metadata,
-		VRRP:       len(conf.MACs)+len(conf.Addresses) > 0,
+		VRRP:       speaksVRRP(conf),
 		StormLimit: conf.StormLimit,
 		VLANs:      p.conf.Trunk,
 	}
-	if g.HostAccess != linkspec.HostAll {
+	if g.NeedsRouter() {
 		g.Via = p.conf.Bridge
 		if p.hasGatewayDevice() && !p.inVLAN(f[p.conf.Bridge]) {
 			g.Via = p.gatewayName()
@@ -85,8 +94,20 @@ func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConf
 			g.Gateways = append(g.Gateways, gateway.Unmap())
 		}
 	}
+	if g.Isolate && p.conf.IPAM != nil { // neighbours may be in other ranges
+		g.Subnets = append(g.Subnets, p.conf.IPAM.Subnets...)
+	}
 	g = g.Canonical()
 	return g, g.Check()
+}
+
+// speaksVRRP tells whether the guest may be a virtual router: whether it has one's
+// MAC address, or an address to take over.
+func speaksVRRP(conf config.Guard) bool {
+	return slices.ContainsFunc(conf.MACs, func(m net.HardwareAddr) bool {
+		return bytes.HasPrefix(m, []byte{0, 0, 0x5e, 0, 1}) || bytes.HasPrefix(m, []byte{0, 0, 0x5e, 0, 2})
+	}) ||
+		slices.ContainsFunc(conf.Addresses, netip.Prefix.IsSingleIP)
 }
 
 // isolated tells whether the guest is kept from other guests.

@@ -104,8 +104,10 @@ func otherGuests(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec.Mas
 // sources are the subnets that the guest's addresses are in, or these addresses,
 // each with the length of its subnet.
 func sources(g linkspec.Guard, each bool) []netip.Prefix {
-	if !each {
-		return g.Subnets
+	if !each { // isolation may have put others beside them
+		return slices.DeleteFunc(slices.Clone(g.Subnets), func(p netip.Prefix) bool {
+			return !slices.ContainsFunc(g.Addresses, func(own netip.Prefix) bool { return own.IsSingleIP() && p.Contains(own.Addr()) })
+		})
 	}
 	var all []netip.Prefix
 	for _, own := range g.Addresses {

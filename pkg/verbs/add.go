@@ -63,7 +63,7 @@ func (c *call) attach(ctx context.Context, p plan.Plan, back *rollback) (*types1
 	}
 	var addresses *types100.Result
 	if d := c.delegate(p.Delegate()); d != nil {
-		if _, err := d.find(); err != nil {
+		if _, err = d.find(); err != nil {
 			return nil, err // and there is nobody to call for a rollback
 		}
 		// A delegate that failed may have reserved something all the same.

@@ -115,8 +115,8 @@ func (c *call) gc(ctx context.Context) error {
 		return err
 	}
 	if !r.Port {
-		stale, err := reconcile.StaleTaps(c.k, r.Attachment.Network, valid)
-		if err != nil {
+		var stale []reconcile.Stale
+		if stale, err = reconcile.StaleTaps(c.k, r.Attachment.Network, valid); err != nil {
 			return err
 		}
 		return reconcile.DeleteStale(c.k, stale)

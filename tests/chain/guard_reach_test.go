@@ -3,6 +3,7 @@ package chain
 import (
 	"bytes"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,12 +31,18 @@ func (a *arena) listen(addresses ...string) {
 // guest's with a packet of the protocol, whose first bytes are those.
 func (a *arena) answered(packet []byte, from string, protocol byte, flags func(transport []byte) bool) bool {
 	a.t.Helper()
+	return a.answeredTo(frames.GatewayMAC, packet, from, protocol, flags)
+}
+
+// answeredTo is answered, of a packet to that MAC address.
+func (a *arena) answeredTo(mac string, packet []byte, from string, protocol byte, flags func(transport []byte) bool) bool {
+	a.t.Helper()
 	ethertype, header, at, src := frames.TypeIPv4, 20, 9, 12
 	if packet[0]>>4 == 6 {
 		ethertype, header, at, src = frames.TypeIPv6, 40, 6, 8
 	}
 	a.guest.pending()
-	a.guest.send(frames.Sealed(frames.Out(ethertype, packet)))
+	a.guest.send(frames.Sealed(frames.Eth(mac, frames.GuestMAC, ethertype, packet)))
 	a.barrier()
 	address := frames.Prefixes(from)[0].Addr().AsSlice()
 	found := false
@@ -99,6 +106,12 @@ ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo n
 					if got := ask() || want && eventually(ask); got != want { // an address of IPv6 takes a moment
 						t.Errorf("%s: answered %v, want %v", s.name, got, want)
 					}
+				}
+				// The port's own address is the host's, too.
+				port := strings.TrimSpace(a.h.sh("ip -o link show dev " + a.port + " | sed 's/.*link.ether //; s/ .*//'"))
+				packet := frames.IP4(frames.Guest4, "198.51.100.1", frames.ProtoTCP, syn(2222))
+				if got := a.answeredTo(port, packet, "198.51.100.1/32", 6, synAck); got != (access == "all") {
+					t.Errorf("service, by way of %s: answered %v", port, got)
 				}
 				beyond := frames.Sealed(frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, "203.0.113.2", frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16)))))
 				if !eventually(func() bool {

@@ -74,11 +74,11 @@ func (h *host) in(p place, f func(index int) error) error {
 // programs is how many there are at tcx; none where the kernel has no tcx.
 func (h *host) programs(p place) (n int, err error) {
 	err = h.in(p, func(index int) error {
-		there, err := bpflink.QueryPrograms(bpflink.QueryOptions{Target: index, Attach: p.tcx()})
-		if err == nil {
+		there, asked := bpflink.QueryPrograms(bpflink.QueryOptions{Target: index, Attach: p.tcx()})
+		if asked == nil {
 			n = len(there.Programs)
 		}
-		return err
+		return asked
 	})
 	if errors.Is(err, ebpf.ErrNotSupported) {
 		return 0, nil

@@ -72,7 +72,8 @@ func TestUplinkCarriesVLANs(t *testing.T) {
 func TestUplinkOfOthersCarriesVLANs(t *testing.T) {
 	h := newHost(t)
 	h.nic("eth1")
-	n := h.inVLAN(100, unguarded.with(conf{"uplink": "eth1", "bridgeMode": "existing", "isGateway": nil, "ipam": nil}))
+	n := h.inVLAN(100, unguarded.with(conf{"uplink": "eth1", "bridgeMode": "existing"}))
+	n.plugins[1] = n.plugins[1].with(conf{"isGateway": nil, "ipam": nil})
 	if !h.filters() {
 		return
 	}

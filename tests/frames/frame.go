@@ -26,6 +26,7 @@ const (
 	Gateway4       = "10.1.0.1"
 	Gateway6       = "fd00:1::1"
 	GatewayLocal   = "fe80::ff:fe00:1"
+	PortMAC        = "fe:00:00:00:00:11"
 	Broadcast      = "ff:ff:ff:ff:ff:ff"
 
 	allNodes, allNodesMAC = "ff02::1", "33:33:00:00:00:01"

@@ -67,7 +67,7 @@ var legit6 = []Attempt{
 	{"nd/NA without an option", Typical, Out(TypeIPv6, IP6(GuestLocal, GatewayLocal, ProtoICMPv6, ND(136, GuestLocal))), "passed"},
 	{"nd/NA unsolicited", Typical, To6(Guest6, allNodes, ProtoICMPv6, ND(136, Guest6, LinkLayer(2, GuestMAC))), "passed"},
 	{"nd/any target without IPAM", L2, To6(Neighbour6, allNodes, ProtoICMPv6, ND(136, Neighbour6, LinkLayer(2, GuestMAC))), "passed"},
-	{"dhcp/v6 solicit", Typical, To6(GuestLocal, "ff02::1:2", ProtoUDP, UDP(546, 547, []byte{1, 0, 0, 1}, Zeros(40))), "passed"},
+	{"dhcp/v6 solicit", Typical, To6(GuestLocal, "ff02::1:2", ProtoUDP, UDP(546, 547, []byte{1, 0, 0, 1}, Zeros(140))), "passed"},
 	{"ip6/ping", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(128, Zeros(56)))), "passed"},
 	{"ip6/pong", Typical, Out(TypeIPv6, IP6(GuestLocal, GatewayLocal, ProtoICMPv6, ICMP(129, Zeros(56)))), "passed"},
 	{"ip6/unreachable", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(1, Zeros(56)))), "passed"},

@@ -21,8 +21,8 @@ func prepared(t *testing.T, g *Guards) uint32 {
 	ready <- l
 	t.Cleanup(func() {
 		select {
-		case l := <-ready: // which no Attach has taken
-			if err := l.Close(); err != nil {
+		case left := <-ready: // which no Attach has taken
+			if err := left.Close(); err != nil {
 				t.Error(err)
 			}
 		default:

@@ -35,8 +35,12 @@ func try(t *testing.T, attempts []frames.Attempt) {
 				if wireOnly(a) {
 					continue
 				}
-				if _, why := m.judge(t, a.Frame); why.String() != a.By {
-					t.Errorf("%v, not %s (gso_size %d)", why, a.By, gso)
+				want := a.By
+				if several := severalRequests(a); gso != 0 && want == passed.String() && several != "" {
+					want = several
+				}
+				if _, why := m.judge(t, a.Frame); why.String() != want {
+					t.Errorf("%v, not %s (gso_size %d)", why, want, gso)
 				}
 			}
 			if allowed := allows(a.Rules, a.Frame); allowed != (a.By == "passed") {

@@ -59,6 +59,7 @@ func fuzz(t *testing.T, seeds [][]byte, r *rand.Rand, next, passing *atomic.Int6
 			}
 			m := machines[v]
 			m.ctx.gsoSize, m.ctx.gsoSegs = uint32(r.IntN(2))*1000, 2
+			oracles[v].segments = m.ctx.gsoSize != 0
 			got, err := m.run(frame)
 			if err != nil {
 				t.Errorf("%v: %x", err, frame)

@@ -36,7 +36,8 @@ type State int
 const (
 	// Absent is no guard: nothing, or something of somebody else.
 	Absent State = iota
-	// Changed is a guard with a program that is not of this version.
+	// Changed is a guard with a program that is not of this version, or with rules
+	// that it was not given.
 	Changed
 	// InPlace is a guard that works.
 	InPlace
@@ -150,6 +151,9 @@ func observe(port int) (r Rules, state State, before string, err error) {
 		return Rules{}, Absent, "", fmt.Errorf("read rules of the guard of link %d: %w", port, err)
 	}
 	r, err = decode(shared, own)
+	if err == nil && !encodes(r, shared, own) {
+		return Rules{}, Changed, p.Before, nil
+	}
 	return r, InPlace, p.Before, err
 }
 

@@ -55,7 +55,9 @@ func command(t testing.TB, line string) {
 }
 
 func hostRules(access linkspec.HostAccess, router int) Rules {
-	return frames.With(frames.Typical, func(r *Rules) { r.HostAccess, r.Router, r.HostMACs = access, router, frames.MACs(frames.GatewayMAC) })
+	return frames.With(frames.Typical, func(r *Rules) {
+		r.HostAccess, r.Router, r.HostMACs = access, router, frames.MACs(frames.GatewayMAC, frames.PortMAC)
+	})
 }
 
 func TestHostAccess(t *testing.T) {

@@ -80,7 +80,7 @@ func through(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 		second, _ := m.judge(t, frames.OwnARP)
 		third, _ := m.judge(t, frames.OwnARP)
 		return first && second && third
-	case "truncated-ip4", "truncated-ip6", "vlan-not-allowed", "vlan-type", "vlan-stacked":
+	case "truncated-ip4", "truncated-ip6", "vlan-not-allowed", "vlan-type", "vlan-stacked", "checksum":
 		return throughWire(t, mutant, why)
 	}
 	for _, a := range frames.Attacks {
@@ -102,7 +102,11 @@ func throughWire(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 	parsed = func() (*tcbpf.Object, error) { return mutant, nil }
 	defer func() { parsed = whole }()
 	p := newTap(t)
+	all := frames.Offloads
 	for _, a := range slices.Concat(frames.Attacks, frames.Trunk) {
+		all = append(all, frames.Offload{Attempt: a})
+	}
+	for _, a := range all {
 		if a.By != why.String() {
 			continue
 		}
@@ -110,7 +114,11 @@ func throughWire(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 			t.Fatal(err)
 		}
 		before := p.counts(t)
-		if err := p.send(a.Frame, [virtioHeader]byte{}); err != nil && !errors.Is(err, unix.EINVAL) {
+		header := unfinished(a)
+		if a.Start == 0 {
+			header = [virtioHeader]byte{}
+		}
+		if err := p.send(a.Frame, header); err != nil && !errors.Is(err, unix.EINVAL) {
 			t.Fatal(err)
 		}
 		if p.verdict(t, before) == passed {

@@ -45,7 +45,7 @@ func (o *oracle) ip6Allowed(b []byte) bool {
 	case 6:
 		return len(p.payload) >= 20
 	case 17:
-		return len(p.payload) >= 8 && udp6Allowed(p)
+		return len(p.payload) >= 8 && o.udp6Allowed(p)
 	}
 	return o.ordinary(p.protocol)
 }
@@ -88,7 +88,7 @@ func (p *packet6) unwrap() bool {
 	}
 }
 
-func udp6Allowed(p packet6) bool {
+func (o *oracle) udp6Allowed(p packet6) bool {
 	from, to := binary.BigEndian.Uint16(p.payload), binary.BigEndian.Uint16(p.payload[2:])
 	if from == 547 || to == 546 {
 		return false
@@ -96,7 +96,7 @@ func udp6Allowed(p packet6) bool {
 	if to != 547 {
 		return true
 	}
-	return !p.fragment && len(p.payload) >= 12 && bytes.IndexByte([]byte{1, 3, 4, 5, 6, 8, 9, 11}, p.payload[8]) >= 0
+	return !p.fragment && !o.segments && len(p.payload) >= 12 && bytes.IndexByte([]byte{1, 3, 4, 5, 6, 8, 9, 11, 36}, p.payload[8]) >= 0
 }
 
 func (o *oracle) icmp6Allowed(p packet6) bool {

@@ -14,8 +14,9 @@ import (
 // program: a packet library takes the frames apart, and what it refuses to parse
 // is not allowed.
 type oracle struct {
-	r     Rules
-	local []netip.Addr
+	r        Rules
+	local    []netip.Addr
+	segments bool // the frame is to be cut into several
 
 	eth  layers.Ethernet
 	arp  layers.ARP
@@ -145,7 +146,7 @@ func (o *oracle) udp4Allowed(p []byte, whole bool) bool {
 	if to != 67 {
 		return true
 	}
-	if from != 68 || !whole || len(p) < 8+236 {
+	if from != 68 || !whole || len(p) < 8+236 || o.segments {
 		return false
 	}
 	d := p[8:]

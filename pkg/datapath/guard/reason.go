@@ -58,6 +58,7 @@ var reasons = [...]struct{ name, meaning string }{
 	{"host", "to the host, which is not open to the guest"},
 	{"metadata-service", "to the cloud's metadata service"},
 	{"storm", "more broadcasts and multicasts than the limit"},
+	{"checksum", "a checksum that the kernel is to write over what was judged"},
 }
 
 // String is the reason's short name.

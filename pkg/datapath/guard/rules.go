@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -57,10 +58,9 @@ type identity struct {
 	Subnets4Len, Subnets6Len   uint32
 	Gateways4Len, Gateways6Len uint32
 	Router                     uint32
+	Ifindex                    uint32
 	Storm                      uint64
 	Passed                     uint64
-	Ifindex                    uint32
-	_                          uint32
 	_                          [8]uint64
 }
 
@@ -237,6 +237,18 @@ func decode(shared []byte, id identity) (Rules, error) {
 		}
 	}
 	return r.Canonical(), nil
+}
+
+// encodes tells whether these are the rules' bytes, each of them: the program goes by
+// some that are not read back.
+func encodes(r Rules, shared []byte, id identity) bool {
+	var c constants
+	if fill(&c, shared) != nil {
+		return false
+	}
+	want, own := encode(r, c.Netns)
+	own.Ifindex, own.Storm, own.Passed = id.Ifindex, id.Storm, id.Passed
+	return bytes.Equal(want, shared) && own == id
 }
 
 func decodeMACs(from []uint64, n uint32) []net.HardwareAddr {

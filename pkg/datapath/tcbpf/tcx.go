@@ -52,15 +52,21 @@ func (f Filter) queryTCX() ([]uint32, error) {
 func (f Filter) findTCX() (FD, Program, error) {
 	var p Program
 	ids, err := f.queryTCX()
+	if err != nil {
+		return -1, Program{}, err
+	}
 	for _, id := range ids {
-		fd, err := ProgramByID(id)
+		var fd FD
+		var name string
+		var tag []byte
+		fd, err = ProgramByID(id)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
 			return -1, Program{}, err
 		}
-		name, tag, err := fd.identity()
+		name, tag, err = fd.identity()
 		if err == nil && name == f.Program {
 			p.ID, p.Tag = id, hex.EncodeToString(tag)
 			return fd, p, nil
@@ -72,7 +78,7 @@ func (f Filter) findTCX() (FD, Program, error) {
 			p.Before = beforeTCX(id)
 		}
 	}
-	return -1, p, err
+	return -1, p, nil
 }
 
 func beforeTCX(id uint32) string { return fmt.Sprintf("program %d at tcx", id) }

@@ -120,6 +120,7 @@ func (k *Kernel) leave(n *link) {
 	for _, flag := range n.portFlags() {
 		*flag = nil
 	}
+	n.McastGroups = nil
 	for mac, port := range bridge.static {
 		if port == n {
 			delete(bridge.static, mac)
@@ -146,7 +147,7 @@ func (k *Kernel) join(n, bridge *link) error {
 	for _, flag := range n.portFlags() {
 		*flag = new(false)
 	}
-	n.Learning, n.UnicastFlood, n.McastRouter = new(true), new(true), new(true)
+	n.Learning, n.UnicastFlood, n.McastRouter, n.McastGroups = new(true), new(true), new(true), new(0)
 	k.follow(bridge)
 	return nil
 }
@@ -191,6 +192,7 @@ func (n *link) observe() linkspec.Link {
 	for _, flag := range portFlags(&l) {
 		*flag = dup(*flag)
 	}
+	l.McastGroups = dup(l.McastGroups)
 	l.Guard = nil // to be asked for
 	if n.master != nil && l.Binds() {
 		l.Stations = n.stations()

@@ -133,6 +133,13 @@ func (k *Kernel) setPortFlags(n *link, change linkspec.Link) error {
 			*held[i] = new(**flag)
 		}
 	}
+	switch {
+	case change.McastGroups == nil:
+	case n.master == nil:
+		return errors.New("set port flags: not a port of a bridge")
+	default:
+		n.McastGroups = new(*change.McastGroups)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@
  * headers that were there in full. See docs/security.md.
  */
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
@@ -19,20 +20,21 @@ struct map {
 	__u32 type, key_size, value_size, max_entries, map_flags;
 };
 
-#define MAP(name, kind, value, flags)                                          \
+#define MAP(name, kind, value, entries, flags)                                 \
 	struct map SEC("maps") name = {                                        \
 		.type = kind, .key_size = 4, .value_size = value,              \
-		.max_entries = PORTS, .map_flags = flags,                      \
+		.max_entries = entries, .map_flags = flags,                    \
 	}
 
 /* Constants to the verifier: rules that are not in use cost nothing, not even at
  * load time. */
 const volatile struct rules rules;
 
-MAP(guard_ports, BPF_MAP_TYPE_ARRAY, sizeof(struct port), 0);
+MAP(guard_ports, BPF_MAP_TYPE_ARRAY, sizeof(struct port), PORTS, 0);
 /* by interface index; looked up for what is dropped only */
-MAP(guard_drops, BPF_MAP_TYPE_PERCPU_HASH, REASONS * sizeof(__u64), BPF_F_NO_PREALLOC);
-MAP(guard_last, BPF_MAP_TYPE_HASH, REASONS * sizeof(struct sample), BPF_F_NO_PREALLOC);
+MAP(guard_drops, BPF_MAP_TYPE_PERCPU_HASH, REASONS * sizeof(__u64), PORTS, BPF_F_NO_PREALLOC);
+MAP(guard_last, BPF_MAP_TYPE_HASH, REASONS * sizeof(struct sample), PORTS, BPF_F_NO_PREALLOC);
+MAP(guard_spare, BPF_MAP_TYPE_PERCPU_ARRAY, SPARE, 1, 0);
 
 /*
  * STOP is a rule. FAIL is one without which nothing could go on: it ends the
@@ -80,6 +82,13 @@ static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
 	*(volatile __u32 *)&skb->cb[0] = v;
 	return *(volatile __u32 *)&skb->cb[0];
 }
+
+/*
+ * What checksum() has to know is kept there, too: where TCP's or UDP's checksum is, 0
+ * for nowhere, and where a payload begins that is judged, 0 for none.
+ */
+#define CHECKSUM_AT cb[1]
+#define PAYLOAD_AT cb[2]
 
 /* 0 or 1, which the compiler does not make a branch of. */
 static __always_inline __u64 bit(__u64 bits, __u32 n)
@@ -162,21 +171,25 @@ static __always_inline enum reason judge(struct frame *f)
 	FAIL(ETHERTYPE);
 }
 
+#include "checksum.h"
+
 /*
  * Group frames at a steady rate. CPUs that come at the same time may share a
  * place, so that a guest with many queues gets a little more.
  */
 static __always_inline enum reason storm(struct frame *f)
 {
-	__u64 now;
+	__u64 now, interval = rules.storm_interval;
 
 	if (!rules.storm_interval || !GROUP(f->dst))
 		return PASSED;
+	if (f->skb->gso_size) /* it is as many frames as it will be cut into */
+		interval *= 1 + f->skb->len / f->skb->gso_size;
 	now = bpf_ktime_get_ns();
 	if (f->port->storm < now)
 		f->port->storm = now;
-	STOP(STORM, f->port->storm - now > rules.storm_burst);
-	f->port->storm += rules.storm_interval;
+	STOP(STORM, f->port->storm - now + interval - rules.storm_interval > rules.storm_burst);
+	f->port->storm += interval;
 	return PASSED;
 }
 
@@ -212,9 +225,13 @@ int guard(struct __sk_buff *skb)
 	/* A port that the program was not told of is nobody's. */
 	if (!f.port || f.port->ifindex != ifindex)
 		return TC_ACT_SHOT;
+	skb->CHECKSUM_AT = 0;
+	skb->PAYLOAD_AT = 0;
 	why = judge(&f);
 	if (why == PASSED)
 		why = storm(&f);
+	if (why == PASSED)
+		why = checksum(&f);
 	if (why == PASSED) {
 		__sync_fetch_and_add(&f.port->passed, 1);
 		return TC_ACT_UNSPEC;

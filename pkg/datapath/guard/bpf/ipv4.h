@@ -8,6 +8,8 @@ struct ipv4 {
 	__be32 src, dst;
 };
 
+#define UDP_CHECKSUM 6
+#define TCP_CHECKSUM 16
 #define L4_OFFSET (ETH_HLEN + sizeof(struct ipv4))
 #define MORE_FRAGMENTS 0x2000
 #define FRAGMENT_OFFSET 0x1fff
@@ -32,6 +34,7 @@ static __always_inline enum reason dhcp4(struct frame *f, __be16 sport, __u32 le
 	STOP(DHCP4_CLIENT, sport != bpf_htons(68) || b.op != 1 || b.giaddr);
 	STOP(DHCP4_HARDWARE, b.htype != 1 || b.hlen != ETH_ALEN || mac(b.chaddr) != f->src);
 	STOP(DHCP4_CIADDR, b.ciaddr && !own4(f, b.ciaddr));
+	STOP(DHCP4_CLIENT, f->skb->gso_size); /* it is several requests */
 	return PASSED;
 }
 
@@ -71,13 +74,18 @@ static __always_inline enum reason transport4(struct frame *f, const struct ipv4
 		FAIL(TRUNCATED_TRANSPORT);
 	switch (ip->protocol) {
 	case IPPROTO_UDP:
+		f->skb->CHECKSUM_AT = L4_OFFSET + UDP_CHECKSUM;
 		STOP(DHCP4_SERVER, l4[0] == bpf_htons(67) || l4[1] == bpf_htons(68));
 		if (l4[1] == bpf_htons(67)) {
 			*s = SERVICE_BASIC;
+			f->skb->PAYLOAD_AT = L4_OFFSET + 8;
 			return dhcp4(f, l4[0], len, fragment);
 		}
-		/* fall through */
+		if (l4[1] == bpf_htons(53))
+			*s = SERVICE_BASIC;
+		return PASSED;
 	case IPPROTO_TCP:
+		f->skb->CHECKSUM_AT = L4_OFFSET + TCP_CHECKSUM;
 		if (l4[1] == bpf_htons(53))
 			*s = SERVICE_BASIC;
 		return PASSED;

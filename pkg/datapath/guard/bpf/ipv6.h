@@ -138,10 +138,12 @@ static __always_inline enum reason udp6(struct frame *f, struct chain *c, const 
 	if (port[1] != bpf_htons(547))
 		return PASSED;
 	*s = SERVICE_BASIC;
+	f->skb->PAYLOAD_AT = c->off + 8;
 	if (c->fragment || c->off + 12 > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, &type, 1))
 		FAIL(DHCP6_CLIENT);
 	/* what clients send: no replies, and nothing on behalf of others */
-	STOP(DHCP6_CLIENT, type < 1 || type > 11 || type == 2 || type == 7 || type == 10);
+	STOP(DHCP6_CLIENT, f->skb->gso_size); /* it is several requests */
+	STOP(DHCP6_CLIENT, (type < 1 || type > 11 || type == 2 || type == 7 || type == 10) && type != 36);
 	return PASSED;
 }
 
@@ -162,6 +164,7 @@ static __always_inline enum reason transport6(struct frame *f, struct chain *c, 
 		return icmp6(f, c, *(__u8 *)h, s);
 	if (h[1] == bpf_htons(53))
 		*s = SERVICE_BASIC;
+	f->skb->CHECKSUM_AT = c->off + (c->next == IPPROTO_UDP ? UDP_CHECKSUM : TCP_CHECKSUM);
 	return c->next == IPPROTO_UDP ? udp6(f, c, h, s) : PASSED;
 }
 

@@ -5,7 +5,7 @@
 #define MAX_MACS 8
 #define MAX_HOST_MACS 4
 #define MAX_ADDRESSES 16
-#define MAX_GATEWAYS 4
+#define MAX_GATEWAYS 5
 #define MAX_SUBNETS 8
 
 enum flags {
@@ -65,10 +65,9 @@ struct port {
 	__u32 subnets4_len, subnets6_len;
 	__u32 gateways4_len, gateways6_len;
 	__u32 bridge; /* ifindex of whoever routes for the guest */
+	__u32 ifindex;
 	__u64 storm;  /* ns of CLOCK_MONOTONIC: when the next group frame is due */
 	__u64 passed; /* frames */
-	__u32 ifindex;
-	__u32 unused;
 	__u64 apart[8]; /* what is written is in no cache line of the next port's */
 };
 
@@ -123,10 +122,12 @@ enum reason {
 	HOST,
 	METADATA_SERVICE,
 	STORM,
+	CHECKSUM,
 	REASONS,
 };
 
 #define SAMPLE 128
+#define SPARE 2048 /* more than a frame that is no segment (GSO) */
 
 struct sample {
 	__u64 time; /* ns since boot, by CLOCK_MONOTONIC */

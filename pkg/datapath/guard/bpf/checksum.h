@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A guest may leave a checksum to the kernel, and says where it belongs: any two
+ * bytes of the frame, with a sum that it can choose. The kernel writes them after
+ * the frame was judged, so they must not be any that were.
+ *
+ * No program is told the place. But a checksum that the kernel has yet to write
+ * cannot be declared a good one, and what cuts the end off a frame refuses to cut
+ * the place off.
+ */
+
+/* Is there a checksum that the kernel will write? Leaves everything as it is. */
+static __always_inline int unfinished(struct frame *f)
+{
+	long level;
+
+	bpf_csum_level(f->skb, BPF_CSUM_LEVEL_INC);
+	level = bpf_csum_level(f->skb, BPF_CSUM_LEVEL_QUERY);
+	if (level < 0)
+		return 1;
+	bpf_csum_level(f->skb, BPF_CSUM_LEVEL_DEC);
+	return 0;
+}
+
+/* Is the place before that offset? Cuts everything after it off, and puts it back. */
+static __always_inline int before(struct frame *f, __u64 off)
+{
+	__u32 zero = 0;
+	void *spare = bpf_map_lookup_elem(&guard_spare, &zero);
+	__u64 len = f->skb->len - off;
+
+	if (!spare || len - 1 >= SPARE)
+		return 0;
+	len = (opaque(len - 1) & (SPARE - 1)) + 1;
+	return !bpf_skb_load_bytes(f->skb, off, spare, len) && !bpf_skb_change_tail(f->skb, off, 0) &&
+	       !bpf_skb_change_tail(f->skb, off + len, 0) && !bpf_skb_store_bytes(f->skb, off, spare, len, 0);
+}
+
+static __always_inline enum reason checksum(struct frame *f)
+{
+	if (!unfinished(f))
+		return PASSED;
+	STOP(CHECKSUM, !f->skb->CHECKSUM_AT || bpf_skb_change_tail(f->skb, f->skb->CHECKSUM_AT + 1, 0) != -EINVAL);
+	STOP(CHECKSUM, f->skb->PAYLOAD_AT && !before(f, f->skb->PAYLOAD_AT));
+	return PASSED;
+}

@@ -1,0 +1,115 @@
+package chain
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microvm-cni/microvm-cni/pkg/kernel"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+	"github.com/microvm-cni/microvm-cni/tests/frames"
+)
+
+// A guest that leaves a checksum to the kernel tells it where to write; not over
+// what was judged. The neighbour's VMM takes no unfinished checksums, so that the
+// kernel has written them when it gets a frame.
+func TestGuardStopsOffloads(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, nil, neighbourOf)
+			for _, o := range frames.Offloads {
+				h := [vnetHeader]byte{0: 1}
+				binary.NativeEndian.PutUint16(h[6:], uint16(o.Start))
+				binary.NativeEndian.PutUint16(h[8:], uint16(o.At))
+				f := frames.Sealed(o.Frame)
+				if o.By != "passed" {
+					if harm, _ := a.achieved(f, h); len(harm) > 0 {
+						t.Errorf("%s: %s", o.Name, strings.Join(harm, ", "))
+					}
+					continue
+				}
+				a.neighbour.pending()
+				if _, err := a.guest.fd.Write(frames.Cat(h[:], f)); err != nil {
+					t.Fatal(err)
+				}
+				at := o.Start + o.At
+				same := func(got []byte) bool {
+					return len(got) == len(f) && bytes.Equal(got[:at], f[:at]) && bytes.Equal(got[at+2:], f[at+2:])
+				}
+				if bytes.Equal(f[:6], a.neighbour.mac) && a.neighbour.receive(10*time.Second, same) == nil {
+					t.Errorf("%s: the neighbour does not get it", o.Name)
+				}
+				if f[0]&1 != 0 && !slices.ContainsFunc(a.barrier(), same) {
+					t.Errorf("%s: the host does not get it", o.Name)
+				}
+			}
+			a.n.holds(a.v)
+		})
+	}
+}
+
+// The bridge's own link-local address is a gateway's, whatever else is the guest's.
+func TestGuardKeepsTheGatewaysLinkLocal(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, conf{"guard": conf{"addresses": []string{"fe80::/64"}}}, neighbourOf)
+			claim := func(address string) []byte {
+				return frames.Sealed(frames.To6(address, "ff02::1", frames.ProtoICMPv6, frames.ND(136, address, frames.LinkLayer(2, frames.GuestMAC))))
+			}
+			if harm, _ := a.achieved(claim(frames.GatewayLocal), [vnetHeader]byte{}); len(harm) > 0 {
+				t.Errorf("the gateway's: %s", strings.Join(harm, ", "))
+			}
+			if harm, _ := a.achieved(claim("fe80::77"), [vnetHeader]byte{}); len(harm) == 0 {
+				t.Error("another link-local address does not arrive")
+			}
+			a.n.holds(a.v)
+		})
+	}
+}
+
+// look is what the host has of a link.
+func (a *arena) look(name string) (l linkspec.Link) {
+	a.t.Helper()
+	err := a.h.do(func() error {
+		k, err := kernel.New()
+		if err != nil {
+			return err
+		}
+		l, err = k.Link(name)
+		return errors.Join(err, k.Close())
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return l
+}
+
+// One guest cannot join so many groups that the bridge gives up keeping them apart.
+func TestGuardLimitsGroups(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			const most, tried = 64, 200
+			a := newArena(t, tap, conf{"guard": conf{"stormLimit": 0}}, neighbourOf)
+			if a.look(a.port).McastGroups == nil {
+				t.Log("this kernel limits no groups: Linux 6.3 does")
+				return
+			}
+			for i := range tried {
+				group := frames.Cat([]byte{0xff, 2}, frames.Zeros(12), frames.Uint16(0x100+i))
+				report := frames.ICMP(143, []byte{4, 0, 0, 0}, group)
+				report[7] = 1
+				a.guest.send(frames.Sealed(frames.Eth("33:33:00:00:00:16", frames.GuestMAC, frames.TypeIPv6,
+					frames.IP6(frames.GuestLocal, "ff02::16", 0, []byte{frames.ProtoICMPv6, 0, 5, 2, 0, 0, 1, 0}, report))))
+			}
+			a.barrier()
+			if n := strings.Count(a.h.sh("bridge mdb show dev br0"), " port "+a.port+" "); n > most || n < most/2 {
+				t.Errorf("the guest is in %d groups of %d, %d may be", n, tried, most)
+			}
+			a.n.holds(a.v)
+		})
+	}
+}
