@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	bpflink "github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -80,10 +81,15 @@ func (h *host) programs(p place) (n int, err error) {
 		}
 		return asked
 	})
-	if errors.Is(err, ebpf.ErrNotSupported) {
+	if noTCX(err) {
 		return 0, nil
 	}
 	return n, err
+}
+
+// noTCX tells whether the error is that of a kernel without tcx.
+func noTCX(err error) bool {
+	return errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL)
 }
 
 func (h *host) detach(p place) error {
@@ -107,7 +113,7 @@ func (h *host) detach(p place) error {
 		}
 		return nil
 	})
-	if errors.Is(err, ebpf.ErrNotSupported) {
+	if noTCX(err) {
 		h.sh(fmt.Sprintf("%s filter del dev %s %s", p.tc(), p.device, p.hook))
 		return nil
 	}
@@ -123,7 +129,7 @@ func (h *host) forge(p place) error {
 		err = bpflink.RawAttachProgram(bpflink.RawAttachProgramOptions{Target: index, Program: program, Attach: p.tcx()})
 		return errors.Join(err, program.Close())
 	})
-	if errors.Is(err, ebpf.ErrNotSupported) {
+	if noTCX(err) {
 		h.sh(fmt.Sprintf("%s filter add dev %s %s protocol all pref 40000 u32 match u32 0 0 flowid 1:1", p.tc(), p.device, p.hook))
 		return nil
 	}

@@ -251,12 +251,12 @@ func TestStormOfSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	frame := frames.Eth(frames.Broadcast, frames.GuestMAC, frames.TypeIPv4,
-		frames.IP4(frames.Guest4, "10.1.0.255", frames.ProtoUDP, frames.UDP(1, 2, frames.Zeros(12000))))
+		frames.IP4(frames.Guest4, "10.1.0.255", frames.ProtoTCP, frames.TCP(1, 2), frames.Zeros(12000)))
 	for _, c := range []struct {
 		size int
 		want string
 	}{{100, "storm"}, {6000, "passed"}} {
-		h := gso(5, 34, 6)
+		h := gso(1, 34, 16)
 		binary.NativeEndian.PutUint16(h[4:], uint16(c.size))
 		before := p.counts(t)
 		if err := p.send(frame, h); err != nil {
