@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -85,10 +86,37 @@ func (k *Kernel) Ports(bridge string) ([]linkspec.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := k.list(newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
-		u32(unix.IFLA_EXT_MASK, extSkipStats).
-		u32(unix.IFLA_MASTER, uint32(index)))
+	ports, err := k.list(portsUnder(index))
 	return ports, wrap("list ports of "+bridge, err)
+}
+
+func portsUnder(bridge int) *message {
+	return newMessage(unix.RTM_GETLINK, 0, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
+		u32(unix.IFLA_EXT_MASK, extSkipStats).
+		u32(unix.IFLA_MASTER, uint32(bridge))
+}
+
+// AnyPort tells whether the bridge has a port that ok takes, in no longer than it
+// takes to come to it. Ports are filled in as by Ports.
+func (k *Kernel) AnyPort(bridge string, ok func(linkspec.Link) bool) (found bool, err error) {
+	index, err := k.indexOf(bridge)
+	if err != nil {
+		return false, err
+	}
+	c, err := dial()
+	if err != nil {
+		return false, err
+	}
+	found, err = c.find(portsUnder(index), unix.RTM_NEWLINK, func(payload []byte) bool {
+		l := decodeLink(payload).link
+		l.Master = &bridge
+		return ok(l)
+	})
+	if err = errors.Join(err, c.close()); !errors.Is(err, errInterrupted) {
+		return found, wrap("look through ports of "+bridge, err)
+	}
+	ports, err := k.Ports(bridge) // which knows how to begin again
+	return slices.ContainsFunc(ports, ok), err
 }
 
 // list makes a dump of links, and looks up the bridges that are not in it.

@@ -113,7 +113,7 @@ func (c *conn) doAll(ms ...*message) []error {
 		return errs
 	}
 	for i := range ms {
-		errs[i] = c.receive(first+uint32(i), func(uint16, []byte) {})
+		errs[i] = c.receive(first+uint32(i), func(uint16, []byte) bool { return true })
 	}
 	return errs
 }
@@ -127,7 +127,7 @@ func (c *conn) get(m *message) ([]byte, error) {
 		return nil, err
 	}
 	var reply []byte
-	err := c.receive(c.seq, func(_ uint16, payload []byte) { reply = append([]byte{}, payload...) })
+	err := c.receive(c.seq, func(_ uint16, payload []byte) bool { reply = append([]byte{}, payload...); return true })
 	return reply, err
 }
 
@@ -153,12 +153,31 @@ func (c *conn) dumpOnce(m *message, typ uint16) ([][]byte, error) {
 		return nil, err
 	}
 	var list [][]byte
-	err := c.receive(c.seq, func(t uint16, payload []byte) {
+	err := c.receive(c.seq, func(t uint16, payload []byte) bool {
 		if t == typ {
 			list = append(list, append([]byte(nil), payload...))
 		}
+		return true
 	})
 	return list, err
+}
+
+// find sends a request for a list, and reads it until ok takes one of its messages
+// of that type. The socket is good for nothing after that: the kernel makes the
+// list as it is read, and the rest is not.
+func (c *conn) find(m *message, typ uint16, ok func(payload []byte) bool) (found bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	native.PutUint16(m.b[6:], native.Uint16(m.b[6:])|unix.NLM_F_DUMP)
+	c.seq++
+	if err := c.send(m.seal(c.seq)); err != nil {
+		return false, err
+	}
+	err = c.receive(c.seq, func(t uint16, payload []byte) bool {
+		found = t == typ && ok(payload)
+		return !found
+	})
+	return found, err
 }
 
 func (c *conn) send(b []byte) error {
@@ -170,9 +189,9 @@ func (c *conn) send(b []byte) error {
 	}
 }
 
-// receive reads the reply to request seq to its end, and hands its messages to
-// each. What is left of earlier replies is dropped.
-func (c *conn) receive(seq uint32, each func(typ uint16, payload []byte)) error {
+// receive reads the reply to request seq, and hands its messages to each, to its
+// end or until each has enough. What is left of earlier replies is dropped.
+func (c *conn) receive(seq uint32, each func(typ uint16, payload []byte) (more bool)) error {
 	interrupted := false
 	for {
 		n, err := unix.Read(c.fd, c.buf)
@@ -205,8 +224,7 @@ func (c *conn) receive(seq uint32, each func(typ uint16, payload []byte)) error 
 				}
 				return nil
 			}
-			each(h.Type, payload)
-			if h.Flags&unix.NLM_F_MULTI == 0 {
+			if !each(h.Type, payload) || h.Flags&unix.NLM_F_MULTI == 0 {
 				return nil
 			}
 		}

@@ -40,6 +40,10 @@ type Kernel interface {
 	// Ports returns the ports of the bridge, filled in as by Links.
 	Ports(bridge string) ([]linkspec.Link, error)
 
+	// AnyPort tells whether ok takes one of the bridge's ports. It is for bridges with
+	// many of which one will do.
+	AnyPort(bridge string, ok func(port linkspec.Link) bool) (bool, error)
+
 	// Routes returns where packets are routed to through the link, by other
 	// routes than those that every link has: to its own addresses, to link-local
 	// and multicast ones of IPv6. A default route is 0.0.0.0/0 or ::/0.

@@ -207,14 +207,11 @@ func portsOf(k Kernel, bridge string, m linkspec.Masquerade) (bool, error) {
 	if bridge == "" {
 		return false, nil
 	}
-	ports, err := k.Ports(bridge)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	found, err := k.AnyPort(bridge, func(l linkspec.Link) bool { return relies(l, m) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for ports of %s: %w", bridge, err)
 	}
-	if err != nil {
-		return false, fmt.Errorf("list ports of %s: %w", bridge, err)
-	}
-	return slices.ContainsFunc(ports, func(l linkspec.Link) bool { return relies(l, m) }), nil
+	return found, nil
 }
 
 // relies tells whether a link is a port, on whatever bridge, that relies on m. A

@@ -168,14 +168,14 @@ func idleBridge(k Kernel, name string) (*linkspec.Link, error) {
 	if l.Kind != linkspec.Bridge || l.Alias == nil || *l.Alias != attachment.BridgeTag {
 		return nil, nil
 	}
-	ports, err := k.Ports(l.Name)
+	used, err := k.AnyPort(l.Name, func(linkspec.Link) bool { return true })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list ports of %s: %w", name, err)
+		return nil, fmt.Errorf("look for ports of %s: %w", name, err)
 	}
-	if len(ports) > 0 {
+	if used {
 		return nil, nil
 	}
 	return &l, nil

@@ -122,11 +122,11 @@ func idleUplink(k Kernel, bridge string) (*linkspec.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := k.Ports(bridge)
+	used, err := k.AnyPort(bridge, func(l linkspec.Link) bool { return attachment.HasPortHandle(l.AltNames) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list ports of %s: %w", bridge, err)
+		return nil, fmt.Errorf("look for ports of %s: %w", bridge, err)
 	}
-	if slices.ContainsFunc(ports, func(l linkspec.Link) bool { return attachment.HasPortHandle(l.AltNames) }) {
+	if used {
 		return nil, nil
 	}
 	return &nic, nil

@@ -42,6 +42,12 @@ func (k *Kernel) Ports(bridge string) ([]linkspec.Link, error) {
 	return k.list(func(n *link) bool { return n.master == b }), nil
 }
 
+// AnyPort tells whether ok takes one of them.
+func (k *Kernel) AnyPort(bridge string, ok func(linkspec.Link) bool) (bool, error) {
+	ports, err := k.Ports(bridge)
+	return slices.ContainsFunc(ports, ok), err
+}
+
 func (k *Kernel) list(pick func(*link) bool) []linkspec.Link {
 	var list []linkspec.Link
 	for index := range k.next {

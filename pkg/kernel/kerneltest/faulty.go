@@ -82,6 +82,14 @@ func (f *FaultyKernel) Ports(bridge string) ([]linkspec.Link, error) {
 	return f.k.Ports(bridge)
 }
 
+// AnyPort is a call of k.
+func (f *FaultyKernel) AnyPort(bridge string, ok func(linkspec.Link) bool) (bool, error) {
+	if err := f.call("AnyPort", bridge); err != nil {
+		return false, err
+	}
+	return f.k.AnyPort(bridge, ok)
+}
+
 // Routes is a call of k.
 func (f *FaultyKernel) Routes(name string) ([]netip.Prefix, error) {
 	if err := f.call("Routes", name); err != nil {

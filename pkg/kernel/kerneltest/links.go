@@ -41,6 +41,7 @@ func testNotExist(h *host) {
 		{"Link", func() error { _, err := h.Link("none"); return err }},
 		{"Link by a long name", func() error { _, err := h.Link(longName); return err }},
 		{"Ports", func() error { _, err := h.Ports("none"); return err }},
+		{"AnyPort", func() error { _, err := h.AnyPort("none", func(linkspec.Link) bool { return true }); return err }},
 		{"Holder", func() error { _, err := h.Holder("none", mac); return err }},
 		{"Set of a link that is gone", func() error { return h.Set(gone, linkspec.Link{Up: new(true)}) }},
 		{"Set of a limit of a link that is gone", func() error { return h.Set(gone, linkspec.Link{Shaping: &linkspec.Shaping{}}) }},
@@ -89,7 +90,16 @@ func testPorts(h *host) {
 		want.Addresses, want.IPv6, want.AcceptRA, want.ARPIgnore, want.Forwarding = nil, nil, nil, nil, nil
 		h.same(l, want, func(*linkspec.Link) {})
 	}
+	for name, want := range map[string]bool{"tap0": true, "tap2": true, "tap1": false, "tap3": false} {
+		got, err := h.AnyPort("br0", func(l linkspec.Link) bool { return l.Name == name && *l.Master == "br0" })
+		if err != nil || got != want {
+			h.t.Errorf("AnyPort finds %s: %v, want %v, error %v", name, got, want, err)
+		}
+	}
 	h.bridge("br2")
+	if any, err := h.AnyPort("br2", func(linkspec.Link) bool { return true }); err != nil || any {
+		h.t.Errorf("a bridge without ports has any: %v, error %v", any, err)
+	}
 	if ports, err = h.Ports("br2"); err != nil || len(ports) != 0 {
 		h.t.Errorf("a bridge without ports has %q, error %v", names(ports), err)
 	}
