@@ -170,7 +170,7 @@ func (c *conn) find(m *message, typ uint16, ok func(payload []byte) bool) (found
 	defer c.mu.Unlock()
 	native.PutUint16(m.b[6:], native.Uint16(m.b[6:])|unix.NLM_F_DUMP)
 	c.seq++
-	if err := c.send(m.seal(c.seq)); err != nil {
+	if err = c.send(m.seal(c.seq)); err != nil {
 		return false, err
 	}
 	err = c.receive(c.seq, func(t uint16, payload []byte) bool {

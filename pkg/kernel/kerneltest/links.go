@@ -91,14 +91,16 @@ func testPorts(h *host) {
 		h.same(l, want, func(*linkspec.Link) {})
 	}
 	for name, want := range map[string]bool{"tap0": true, "tap2": true, "tap1": false, "tap3": false} {
-		got, err := h.AnyPort("br0", func(l linkspec.Link) bool { return l.Name == name && *l.Master == "br0" })
+		var got bool
+		got, err = h.AnyPort("br0", func(l linkspec.Link) bool { return l.Name == name && *l.Master == "br0" })
 		if err != nil || got != want {
 			h.t.Errorf("AnyPort finds %s: %v, want %v, error %v", name, got, want, err)
 		}
 	}
 	h.bridge("br2")
-	if any, err := h.AnyPort("br2", func(linkspec.Link) bool { return true }); err != nil || any {
-		h.t.Errorf("a bridge without ports has any: %v, error %v", any, err)
+	found, err := h.AnyPort("br2", func(linkspec.Link) bool { return true })
+	if err != nil || found {
+		h.t.Errorf("a bridge without ports has any: %v, error %v", found, err)
 	}
 	if ports, err = h.Ports("br2"); err != nil || len(ports) != 0 {
 		h.t.Errorf("a bridge without ports has %q, error %v", names(ports), err)
