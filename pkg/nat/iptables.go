@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec" //nolint:depguard // its library runs the program; this is the name of an error
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -49,7 +50,7 @@ func commands(sources []netip.Prefix) ([]command, error) {
 		switch {
 		case err == nil:
 			have = append(have, command{ipt, c.bits})
-		case needed && !errors.Is(err, exec.ErrNotFound):
+		case needed && installed(c.name):
 			return nil, cnierr.New(cnierr.Kernel, "run it by hand, in the host's network namespace, to see what it lacks ("+c.name+" -t nat -S); or leave \"ipMasqBackend\" out, for nftables needs no program",
 				"the program %s does not work: %w", c.name, err)
 		case needed:
@@ -59,6 +60,14 @@ func commands(sources []netip.Prefix) ([]command, error) {
 		}
 	}
 	return have, nil
+}
+
+// installed tells whether there is such a program in PATH.
+func installed(name string) bool {
+	return slices.ContainsFunc(filepath.SplitList(os.Getenv("PATH")), func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // jump is a rule of POSTROUTING that sends a guest's packets to its chain.
