@@ -65,12 +65,6 @@ func Held(k Kernel, a attachment.Attachment, names ...string) (linkspec.Link, er
 	return l, err
 }
 
-// Remove deletes the attachment's own tap on the host. That there is none is no
-// error.
-func Remove(k Kernel, a attachment.Attachment, names ...string) error {
-	return RemoveIn(k, "", a, names...)
-}
-
 // Disconnect takes a held port off its bridge and sets it down, so that its
 // guest hears and says nothing more. That there is none is no error. The handle
 // stays: as long as it is there, the attachment's addresses are not free. Devices

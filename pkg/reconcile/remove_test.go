@@ -40,7 +40,7 @@ func TestRemoveKnowsItsOwn(t *testing.T) {
 			k.Edit(name, c.edit)
 			before := len(mustLinks(t, k))
 			for range 2 { // the second finds nothing, which is no error
-				if err := reconcile.Remove(k, vm1, "eth0"); err != nil {
+				if err := reconcile.RemoveIn(k, "", vm1, "eth0"); err != nil {
 					t.Fatal(err)
 				}
 			}

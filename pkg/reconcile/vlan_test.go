@@ -138,7 +138,7 @@ func TestReleaseGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	release("false true true")
-	if err := reconcile.Remove(k, vm2); err != nil {
+	if err := reconcile.RemoveIn(k, "", vm2); err != nil {
 		t.Fatal(err)
 	}
 	release("false false true")

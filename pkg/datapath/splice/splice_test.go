@@ -3,9 +3,7 @@ package splice_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -140,35 +138,6 @@ func TestForeignFilter(t *testing.T) {
 	if after := attached(t, "inner"); after != before {
 		t.Errorf("a foreign filter became\n%s\nwas:\n%s", after, before)
 	}
-}
-
-func TestSupported(t *testing.T) {
-	sandbox.NewHost(t).Enter()
-	before := namespaces(t)
-	if err := splice.Supported(); err != nil {
-		t.Error(err)
-	}
-	for ns := range namespaces(t) {
-		if !before[ns] {
-			t.Errorf("a thread is left in %s", ns)
-		}
-	}
-}
-
-// namespaces are those of all threads.
-func namespaces(t *testing.T) map[string]bool {
-	t.Helper()
-	tasks, err := filepath.Glob("/proc/self/task/*/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[string]bool{}
-	for _, task := range tasks {
-		if ns, err := os.Readlink(task); err == nil { // or the thread has just ended
-			all[ns] = true
-		}
-	}
-	return all
 }
 
 // The first Install of a process takes longer than those that follow.
