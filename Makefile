@@ -129,10 +129,11 @@ check-generated: needs-go ## check that the compiled BPF programs are what their
 	scripts/generate --check
 
 .PHONY: lint
-lint: check-generated $(LINTER) ## check style, layers, forbidden calls and shell scripts
+lint: check-generated $(LINTER) ## check style, layers, forbidden calls and shell scripts, and that arm64 builds
 	shellcheck $$(grep -rlE '^#!/(usr/)?bin/(env )?(ba)?sh$$' .ci scripts tests)
 	$(LINTER) config verify
 	$(LINTER) run ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
 
 $(LINTER): | needs-go
 	@echo 'building golangci-lint $(LINTER_VERSION) once, about two minutes'

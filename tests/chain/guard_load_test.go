@@ -38,7 +38,8 @@ func (w *walk) loads(t *testing.T) int {
 }
 
 // What the plugin expects the guest's guard to be is what it becomes: an ADD loads
-// one program, and that of the next guest none.
+// one program, and that of the next guest none, nor that of another network with
+// the same knobs.
 func TestGuardIsLoadedOnce(t *testing.T) {
 	static := conf{"type": "static", "addresses": []conf{{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}}}
 	two := conf{"type": "static", "addresses": []conf{{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}, {"address": "10.1.0.6/16"}}}
@@ -72,6 +73,12 @@ func TestGuardIsLoadedOnce(t *testing.T) {
 				}
 				n.remove(another.v)
 			}
+			beside := h.network("beside", newest, tap, gateway.with(test.more).with(conf{"bridge": "br1"}))
+			elsewhere := &walk{n: beside, v: h.vm("vm3")}
+			if got := elsewhere.loads(t); got != max(0, test.first-1) {
+				t.Errorf("the ADD of another network's first guest loads %d guards", got)
+			}
+			beside.remove(elsewhere.v)
 			n.remove(one.v)
 		})
 	}

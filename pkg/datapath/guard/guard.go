@@ -3,11 +3,11 @@
 // docs/security.md has the rules.
 //
 // The guard is a BPF program at the tc ingress of the bridge port, where the
-// guest's frames come in. What the guests of a network have in common is in the
-// program's constants; their ports share it. Each guest's own addresses, and what
-// is counted, are in maps, by the port's interface index. Nothing is pinned and
-// nobody has to stay alive for it: the program lives as long as a port that has
-// it, and so do its maps, which are found through it. bpftool shows them as
+// guest's frames come in. What the configuration's knobs say is in the program's
+// constants; ports with the same knobs share it. Each guest's own addresses, and
+// what is counted, are in maps, by the port's interface index. Nothing is pinned
+// and nobody has to stay alive for it: the program lives as long as a port that
+// has it, and so do its maps, which are found through it. bpftool shows them as
 // guard_rules, guard_ports, guard_drops (a counter for each reason, by name) and
 // guard_last.
 //
