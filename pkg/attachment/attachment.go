@@ -138,6 +138,14 @@ func (t Tag) String() string {
 	return tagPrefix + shorten(t.Network) + "/" + shorten(t.ContainerID) + "/" + t.IfName + suffix
 }
 
+// TagOf returns what an interface alias says, of a link that may have none.
+func TagOf(alias *string) (Tag, bool) {
+	if alias == nil {
+		return Tag{}, false
+	}
+	return ParseTag(*alias)
+}
+
 // ParseTag returns what an interface alias says, and whether it is a tag at
 // all. Parts that String had to shorten come back shortened: see Exact, Names
 // and OnNetwork.

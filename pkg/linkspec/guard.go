@@ -69,8 +69,8 @@ type Guard struct {
 	// router's link-local address is a gateway's, too.
 	Via string
 
-	Metadata bool // may reach the cloud's metadata service
-	VRRP     bool // may send VRRP
+	ReachMetadata bool // may reach the cloud's metadata service
+	VRRP          bool // may send VRRP
 
 	// Bypass names what frames meet before the guard, and may get past it by. It is
 	// never declared.
@@ -170,7 +170,7 @@ func (g Guard) Texts() []string {
 		all = append(all, "via "+g.Via)
 	}
 	list("host macs", len(g.HostMACs), func(i int) string { return g.HostMACs[i].String() })
-	if g.Metadata {
+	if g.ReachMetadata {
 		all = append(all, "metadata")
 	}
 	if g.VRRP {

@@ -71,7 +71,7 @@ func (p *bridgePlan) checkLimits(f Facts, mtu int) error {
 			continue
 		}
 		advice := "find out whose it is, and rename it (ip link set " + name + " name ...) or remove it: the name is derived from this attachment"
-		if tag, ok := tagOf(l); ok && l.Kind == linkspec.IFB && tag.Names(p.att) {
+		if tag, ok := attachment.TagOf(l.Alias); ok && l.Kind == linkspec.IFB && tag.Names(p.att) {
 			advice = "an earlier ADD of this attachment left it: DEL the attachment, then ADD it again"
 		}
 		return cnierr.New(cnierr.Exists, advice, "device %s, which is to limit the guest's bandwidth, exists already (its kind is %q)", name, l.Kind)

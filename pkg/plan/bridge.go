@@ -237,7 +237,7 @@ func (p *bridgePlan) port(tap linkspec.Link, bridgeMTU int) (linkspec.Link, erro
 		IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	mtu := bridgeMTU
-	tag, own := tagOf(tap)
+	tag, own := attachment.TagOf(tap.Alias)
 	switch {
 	case own && tag.MTU != 0:
 		mtu = tag.MTU
@@ -253,13 +253,6 @@ func (p *bridgePlan) port(tap linkspec.Link, bridgeMTU int) (linkspec.Link, erro
 	}
 	port.MTU = &mtu
 	return port, nil
-}
-
-func tagOf(l linkspec.Link) (attachment.Tag, bool) {
-	if l.Alias == nil {
-		return attachment.Tag{}, false
-	}
-	return attachment.ParseTag(*l.Alias)
 }
 
 // BridgeRemoval says what DEL and GC of microvm-bridge remove.

@@ -74,7 +74,7 @@ func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
 // checkOther refuses a tap that is not marked as the attachment's own unless it is
 // what an earlier plugin said that it made: by now somebody else's may have the name.
 func (p *bridgePlan) checkOther(tap linkspec.Link) error {
-	tag, tagged := tagOf(tap)
+	tag, tagged := attachment.TagOf(tap.Alias)
 	marked := slices.ContainsFunc(tap.AltNames, attachment.IsTapHandle)
 	if marked || tagged && !tag.Names(p.att) {
 		whose := "another attachment"

@@ -66,15 +66,15 @@ func (p *bridgePlan) Guard() linkspec.Guard {
 func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConfig) (linkspec.Guard, error) {
 	conf := p.conf.Guard
 	g := linkspec.Guard{
-		MACs:       append([]net.HardwareAddr{mac}, conf.MACs...),
-		L2Only:     p.conf.IPAM == nil && len(conf.Addresses) == 0,
-		Addresses:  conf.Addresses,
-		Isolate:    p.isolated(),
-		HostAccess: linkspec.HostAccess(conf.HostAccess),
-		Metadata:   !conf.Metadata,
-		VRRP:       speaksVRRP(conf),
-		StormLimit: conf.StormLimit,
-		VLANs:      p.conf.Trunk,
+		MACs:          append([]net.HardwareAddr{mac}, conf.MACs...),
+		L2Only:        p.conf.IPAM == nil && len(conf.Addresses) == 0,
+		Addresses:     conf.Addresses,
+		Isolate:       p.isolated(),
+		HostAccess:    linkspec.HostAccess(conf.HostAccess),
+		ReachMetadata: !conf.Metadata,
+		VRRP:          speaksVRRP(conf),
+		StormLimit:    conf.StormLimit,
+		VLANs:         p.conf.Trunk,
 	}
 	if g.NeedsRouter() {
 		g.Via = p.conf.Bridge

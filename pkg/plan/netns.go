@@ -20,7 +20,7 @@ func away(tap linkspec.Link) bool { return tap.Netns != "" }
 // end beside the tap. As long as it is there, GC knows that addresses may hang on it.
 func (p *bridgePlan) claimPort(f Facts, tap linkspec.Link, uplink *linkspec.Link) (linkspec.State, error) {
 	if left, there := f[p.att.PortName()]; there {
-		if tag, ok := tagOf(left); ok && tag.Names(p.att) {
+		if tag, ok := attachment.TagOf(left.Alias); ok && tag.Names(p.att) {
 			return linkspec.State{}, alreadyThere(p.att, left)
 		}
 	}

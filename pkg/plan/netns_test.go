@@ -171,7 +171,7 @@ func TestShortcut(t *testing.T) {
 			if (i >= 0) != c.shortcut || (port.Shortcut != nil) != c.shortcut {
 				t.Fatalf("declares\n%s", s)
 			}
-			if tag, _ := tagOf(port); tag.Shortcut != c.shortcut {
+			if tag, _ := attachment.TagOf(port.Alias); tag.Shortcut != c.shortcut {
 				t.Errorf("port is\n%s", port)
 			}
 			if c.shortcut && (*s.Links[i].Lower != linkspec.Place{Netns: vmmNetns, Name: tap.Name} || *port.Shortcut != s.Links[i].Name) {

@@ -6,6 +6,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -142,7 +143,7 @@ func (p *bridgePlan) promisedMTU(f Facts, name string) *int {
 		return &said.Mtu
 	}
 	tap, bridge := f[linkspec.Key(netns, name)], f[p.conf.Bridge]
-	tag, own := tagOf(tap)
+	tag, own := attachment.TagOf(tap.Alias)
 	switch {
 	case own && tag.MTU != 0:
 		return &tag.MTU

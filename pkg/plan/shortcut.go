@@ -20,7 +20,7 @@ func (p *bridgePlan) canShorten(f Facts) (bool, error) {
 	if !there {
 		return true, nil
 	}
-	if tag, ok := tagOf(l); ok && tag.Names(p.att) {
+	if tag, ok := attachment.TagOf(l.Alias); ok && tag.Names(p.att) {
 		return false, alreadyThere(p.att, l)
 	}
 	return false, cnierr.New(cnierr.Exists,
@@ -31,7 +31,7 @@ func (p *bridgePlan) canShorten(f Facts) (bool, error) {
 // promisedShortcut is what canShorten decided: it stands in the port's tag, because
 // a kernel may learn, or forget, about the device.
 func (p *bridgePlan) promisedShortcut(f Facts) bool {
-	tag, ok := tagOf(f[p.att.PortName()])
+	tag, ok := attachment.TagOf(f[p.att.PortName()].Alias)
 	return ok && tag.Names(p.att) && tag.Shortcut
 }
 

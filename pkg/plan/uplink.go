@@ -112,7 +112,7 @@ func (u *Uplink) fits(nic linkspec.Link, f Facts) error {
 	refuse := func(details, format string, a ...any) error {
 		return cnierr.New(cnierr.Config, details, "uplink %s %s", u.Name, fmt.Sprintf(format, a...))
 	}
-	_, ours := tagOf(nic)
+	_, ours := attachment.TagOf(nic.Alias)
 	switch {
 	case nic.Kind == linkspec.Bridge:
 		return refuse("name a NIC; to put guests on that bridge, name it as \"bridge\", with \"bridgeMode\": \"existing\"", "is a bridge itself")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/microvm-cni/microvm-cni/pkg/attachment"
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -85,12 +84,4 @@ func Observe(k Kernel, keys []string) (map[string]linkspec.Link, error) {
 		links[key] = got
 	}
 	return links, nil
-}
-
-// tagOf returns what the link's alias says.
-func tagOf(l linkspec.Link) (attachment.Tag, bool) {
-	if l.Alias == nil {
-		return attachment.Tag{}, false
-	}
-	return attachment.ParseTag(*l.Alias)
 }

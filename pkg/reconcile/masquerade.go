@@ -78,7 +78,7 @@ func otherGuests(k Kernel, m linkspec.Masquerade, bridge string) ([]linkspec.Mas
 		}
 		other := linkspec.Masquerade{Backend: m.Backend, Network: m.Network}
 		if m.ContainerID != "" {
-			tag, ok := tagOf(port)
+			tag, ok := attachment.TagOf(port.Alias)
 			if !ok || !tag.Exact() {
 				continue
 			}
@@ -226,7 +226,7 @@ func relies(l linkspec.Link, m linkspec.Masquerade) bool {
 	if m.ContainerID == "" {
 		return true
 	}
-	tag, ok := tagOf(l)
+	tag, ok := attachment.TagOf(l.Alias)
 	return ok && tag.Names(attachment.Attachment{Network: m.Network, ContainerID: m.ContainerID, IfName: tag.IfName})
 }
 

@@ -20,7 +20,7 @@ func ownsPort(a attachment.Attachment, l linkspec.Link) bool {
 	if slices.Contains(l.AltNames, a.PortHandle()) {
 		return true
 	}
-	tag, ok := tagOf(l)
+	tag, ok := attachment.TagOf(l.Alias)
 	return ok && tag.Names(a)
 }
 
@@ -113,7 +113,7 @@ func taken(k Kernel, want linkspec.Link, err error) error {
 	}
 	whose := ""
 	if there, lookup := k.LinkIn(want.Netns, want.Name); lookup == nil {
-		if tag, ok := tagOf(there); ok {
+		if tag, ok := attachment.TagOf(there.Alias); ok {
 			whose = ", of container " + tag.ContainerID + " on network " + tag.Network
 		}
 	}

@@ -21,7 +21,7 @@ func owns(a attachment.Attachment, l linkspec.Link) bool {
 	if slices.Contains(l.AltNames, a.TapHandle()) {
 		return true
 	}
-	tag, ok := tagOf(l)
+	tag, ok := attachment.TagOf(l.Alias)
 	return ok && tag.Names(a)
 }
 
@@ -224,7 +224,7 @@ func sweep(k Kernel, network string, valid []attachment.Attachment, of func(Stal
 		if !ours || slices.ContainsFunc(l.AltNames, func(name string) bool { return handles[name] }) {
 			continue
 		}
-		if tag, ok := tagOf(l); ok && (s.Own || s.Device) && tags[tag.Attachment] {
+		if tag, ok := attachment.TagOf(l.Alias); ok && (s.Own || s.Device) && tags[tag.Attachment] {
 			continue
 		}
 		if of(s) {
@@ -250,7 +250,7 @@ func claim(l linkspec.Link, network string) (s Stale, ours bool) {
 		}
 	}
 	made := l.Kind == linkspec.Tap || l.Kind == linkspec.Veth
-	if tag, ok := tagOf(l); ok && made && tag.OnNetwork(network) {
+	if tag, ok := attachment.TagOf(l.Alias); ok && made && tag.OnNetwork(network) {
 		s.Own, ours = true, true
 		s.Attachment, s.Known = tag.Attachment, tag.Exact()
 		s.Attachment.Network = network

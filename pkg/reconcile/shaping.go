@@ -40,7 +40,7 @@ func Devices(k Kernel, a attachment.Attachment) ([]linkspec.Link, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look up %s: %w", name, err)
 		}
-		if tag, ok := tagOf(l); ok && l.Kind == linkspec.IFB && tag.Names(a) {
+		if tag, ok := attachment.TagOf(l.Alias); ok && l.Kind == linkspec.IFB && tag.Names(a) {
 			devices = append(devices, l)
 		}
 	}
@@ -64,7 +64,7 @@ func limited(l linkspec.Link) bool {
 
 // claimDevice tells whether the ifb or upper device is one of the network, and whose.
 func claimDevice(l linkspec.Link, network string) (s Stale, ours bool) {
-	tag, ok := tagOf(l)
+	tag, ok := attachment.TagOf(l.Alias)
 	if !ok || !tag.OnNetwork(network) {
 		return s, false
 	}

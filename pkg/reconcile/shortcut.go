@@ -14,7 +14,7 @@ import (
 func deletePort(k Kernel, a attachment.Attachment, port ...linkspec.Link) error {
 	links := port
 	upper, err := k.Link(a.UpperName())
-	switch tag, ok := tagOf(upper); {
+	switch tag, ok := attachment.TagOf(upper.Alias); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return errors.Join(fmt.Errorf("look up %s: %w", a.UpperName(), err), k.Delete(port...))

@@ -88,8 +88,8 @@ type builder struct {
 	moved map[int]int // index of an interface in prevResult -> index here
 }
 
-// add lists an interface, once, and returns its index. What is known of it from
-// an earlier plugin and not from us stays.
+// add lists an interface, once, and returns its index. One that an earlier plugin
+// listed stays as it is.
 func (b *builder) add(in *types100.Interface) int {
 	for i, have := range b.r.Interfaces {
 		if have.Name == in.Name && have.Sandbox == in.Sandbox {

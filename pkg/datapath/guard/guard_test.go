@@ -94,7 +94,7 @@ func TestReplace(t *testing.T) {
 	everything.VLANs = []int{1, 63, 64, 4094}
 	everything.Isolate, everything.Subnets = true, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00:1::/64")}
 	everything.HostAccess, everything.Router, everything.HostMACs = linkspec.HostGateway, 7, everything.MACs[1:2]
-	everything.Metadata, everything.VRRP, everything.StormLimit = true, true, 700001
+	everything.ReachMetadata, everything.VRRP, everything.StormLimit = true, true, 700001
 	attach(t, port, everything)
 	attach(t, port, guard.Rules{MACs: plain.MACs, L2Only: true})
 	attach(t, port, plain)

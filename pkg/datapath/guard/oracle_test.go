@@ -95,7 +95,7 @@ func (o *oracle) arpAllowed(b []byte) bool {
 // reachable tells whether the guest may send to the address.
 func (o *oracle) reachable(dst []byte) bool {
 	a, _ := netip.AddrFromSlice(dst)
-	if !o.r.Metadata && (a == netip.MustParseAddr("169.254.169.254") || a == netip.MustParseAddr("fd00:ec2::254")) {
+	if !o.r.ReachMetadata && (a == netip.MustParseAddr("169.254.169.254") || a == netip.MustParseAddr("fd00:ec2::254")) {
 		return false
 	}
 	return !o.r.Isolate || slices.Contains(o.r.Gateways, a) ||

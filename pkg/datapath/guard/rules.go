@@ -151,7 +151,7 @@ func room(n uint32) uint32 {
 
 func (c *constants) setFlags(r Rules) {
 	for flag, set := range map[uint32]bool{
-		flagLayer3: !r.L2Only, flagIsolate: r.Isolate, flagMetadata: !r.Metadata, flagVRRP: r.VRRP, flagGateways: claimable(r),
+		flagLayer3: !r.L2Only, flagIsolate: r.Isolate, flagMetadata: !r.ReachMetadata, flagVRRP: r.VRRP, flagGateways: claimable(r),
 	} {
 		if set {
 			c.Flags |= flag
@@ -218,7 +218,7 @@ func decode(shared []byte, id identity) (Rules, error) {
 		return Rules{}, err
 	}
 	r := Rules{
-		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, Metadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0, StormLimit: int(c.StormLimit),
+		L2Only: c.Flags&flagLayer3 == 0, Isolate: c.Flags&flagIsolate != 0, ReachMetadata: c.Flags&flagMetadata == 0, VRRP: c.Flags&flagVRRP != 0, StormLimit: int(c.StormLimit),
 		Router: int(id.Router), HostAccess: hostAccess[min(int(c.HostAccess), len(hostAccess)-1)],
 		MACs:      decodeMACs(id.MACs[:], c.MACsLen),
 		HostMACs:  decodeMACs(id.HostMACs[:], id.HostMACsLen),

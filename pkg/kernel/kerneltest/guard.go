@@ -31,7 +31,7 @@ func testGuard(h *host) {
 	h.guarded(port, rules)
 	h.guarded(h.set(port, linkspec.Link{Guard: &rules}), rules)
 
-	other := linkspec.Guard{MACs: rules.MACs[:1], L2Only: true, Isolate: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}, Metadata: true}.Canonical()
+	other := linkspec.Guard{MACs: rules.MACs[:1], L2Only: true, Isolate: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}, ReachMetadata: true}.Canonical()
 	port = h.set(port, linkspec.Link{Guard: &other})
 	h.guarded(port, other)
 	h.shows(port, linkspec.Link{Master: new("br0"), Up: new(true)})
