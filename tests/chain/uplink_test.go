@@ -240,7 +240,7 @@ func TestUplinkRollback(t *testing.T) {
 	for _, mac := range []string{"NIC", "bridge"} {
 		t.Run("MAC of the "+mac, func(t *testing.T) {
 			h := newHost(t)
-			h.nic("eth1")
+			h.nic("eth1", "address 02:aa:aa:aa:aa:ab")
 			h.bridge("br0", "address 02:aa:aa:aa:aa:aa")
 			before, nic := h.snapshot("ip address show br0"), h.snapshot("ip -d address show eth1")
 			n, one, two := h.uplinked(nil), h.vm("vm1"), h.vm("vm2")
