@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,7 +33,7 @@ func (l loaded) Close() error { return errors.Join(l.program.Close(), l.maps.Clo
 func (w wanted) find(ok func(loaded) bool) (loaded, error) {
 	p, maps, err := w.program.Find(func(p tcbpf.FD, maps tcbpf.Maps) bool {
 		there, err := value(maps, rulesMap, 0, 1)
-		return err == nil && bytes.Equal(there, w.shared) && ok(loaded{p, maps})
+		return err == nil && alike(there, w.shared) && ok(loaded{p, maps})
 	})
 	if errors.Is(err, fs.ErrPermission) { // but it may load one
 		err = nil
@@ -42,14 +41,47 @@ func (w wanted) find(ok func(loaded) bool) (loaded, error) {
 	return loaded{p, maps}, err
 }
 
-// load hands a program with these constants to the kernel.
-func (w wanted) load() (l loaded, err error) {
+// load hands a program with these constants to the kernel: one that reads in the
+// kernel's packets where a checksum goes, or where that is not to be, one that finds
+// out in another way.
+func (w wanted) load() (loaded, error) {
+	p, err := packets()
+	if err == nil {
+		var l loaded
+		if l, err = w.loadFor(p); err == nil {
+			return l, nil
+		}
+	}
+	l, other := w.loadFor(packet{})
+	if other == nil {
+		return l, nil
+	}
+	return l, errors.Join(other, err)
+}
+
+// packets returns how this kernel's packets are made.
+func packets() (packet, error) {
+	at, err := tcbpf.Members("sk_buff", "csum_start", "csum_offset", "mac_header")
+	if err != nil {
+		return packet{}, err
+	}
+	if at[1] != at[0]+2 { // the program reads both at once
+		return packet{}, fmt.Errorf("csum_start and csum_offset of struct sk_buff are at %d and %d", at[0], at[1])
+	}
+	return packet{CsumStart: at[0], MACHeader: at[2]}, nil
+}
+
+func (w wanted) loadFor(p packet) (l loaded, err error) {
+	shared, err := inPackets(w.shared, p)
+	if err != nil {
+		return l, err
+	}
 	l = loaded{program: -1, maps: tcbpf.Maps{}}
 	for name, spec := range w.program.Maps {
 		var m tcbpf.FD
 		switch name {
 		case tcbpf.Constants:
-			m, err = frozen(spec, w.shared)
+			m, err = frozen(spec, shared)
 		case dropsMap:
 			spec.Types, spec.KeyType, spec.ValueType = countersTypes(), countersKey, countersValue
 			fallthrough

@@ -41,6 +41,29 @@ type constants struct {
 	StormInterval, StormBurst uint64 // ns
 	Plain                     [4]uint64
 	VLANs                     [64]uint64
+	Packet                    packet
+}
+
+// packet is where members of the kernel's struct sk_buff are, in bytes from its
+// beginning. It depends on the kernel alone, and so tells no programs apart.
+type packet struct{ CsumStart, MACHeader uint32 }
+
+// knobs are how many bytes of the constants come from the rules.
+const knobs = int(unsafe.Offsetof(constants{}.Packet))
+
+// alike tells whether constants are those of the same rules.
+func alike(a, b []byte) bool {
+	return len(a) == len(b) && len(a) > knobs && bytes.Equal(a[:knobs], b[:knobs])
+}
+
+// inPackets are the constants with what is known of the kernel.
+func inPackets(shared []byte, p packet) ([]byte, error) {
+	var c constants
+	if err := fill(&c, shared); err != nil {
+		return nil, err
+	}
+	c.Packet = p
+	return bytesOf(&c), nil
 }
 
 // identity is struct port of bpf/rules.h.
@@ -248,7 +271,7 @@ func encodes(r Rules, shared []byte, id identity) bool {
 	}
 	want, own := encode(r, c.Netns)
 	own.Ifindex, own.Storm, own.Passed = id.Ifindex, id.Storm, id.Passed
-	return bytes.Equal(want, shared) && own == id
+	return alike(want, shared) && own == id
 }
 
 func decodeMACs(from []uint64, n uint32) []net.HardwareAddr {

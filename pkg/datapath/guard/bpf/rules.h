@@ -42,6 +42,10 @@ struct rules {
 	__u64 storm_burst;    /* ns that they may run ahead */
 	__u64 plain[4]; /* a bit for each protocol */
 	__u64 vlans[64]; /* a bit for each VLAN ID */
+	/* What is the kernel's, not a network's: where in its packets it says where a
+	 * checksum goes (csum_start and csum_offset, together), and where the frame
+	 * begins, from the same byte on. 0 and 0: nobody could tell. */
+	__u32 csum_start, mac_header;
 };
 
 /* Places for ports, a power of two. A port's is the rest of its interface index. */
