@@ -216,6 +216,7 @@ func offloads(t *testing.T, knows packet, mayDropAll bool) {
 	if err := Attach(p.port, frames.Typical); err != nil { // which finds that one
 		t.Fatal(err)
 	}
+	const inner = 80 // where the packet inside another has its header
 	var passes, dropped int
 	for _, o := range frames.Offloads {
 		frame := frames.Sealed(o.Frame)
@@ -224,7 +225,7 @@ func offloads(t *testing.T, knows packet, mayDropAll bool) {
 			t.Fatal(err)
 		}
 		got := p.verdict(t, before)
-		if o.By == passed.String() {
+		if o.By == passed.String() && o.Start < inner {
 			passes++
 			if mayDropAll && got.String() == "checksum" {
 				dropped++
@@ -248,7 +249,7 @@ func offloads(t *testing.T, knows packet, mayDropAll bool) {
 	switch dropped {
 	case 0:
 	case passes:
-		t.Log("this kernel cuts off anything")
+		t.Log("this kernel cuts the place of a checksum off")
 	default:
 		t.Errorf("%d of %d frames are dropped that must pass", dropped, passes)
 	}
