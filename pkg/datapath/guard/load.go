@@ -65,10 +65,11 @@ func packets() (packet, error) {
 	if err != nil {
 		return packet{}, err
 	}
-	if at[1] != at[0]+2 { // the program reads both at once
-		return packet{}, fmt.Errorf("csum_start and csum_offset of struct sk_buff are at %d and %d", at[0], at[1])
+	p := packet{CsumStart: at[0], MACHeader: (at[2] - at[0]) / 2}
+	if at[1] != at[0]+2 || at[2] <= at[0] || at[2]%2 != at[0]%2 || p.MACHeader >= window { // the program reads all of it at once
+		return packet{}, fmt.Errorf("csum_start, csum_offset and mac_header of struct sk_buff are at %d", at)
 	}
-	return packet{CsumStart: at[0], MACHeader: at[2]}, nil
+	return p, nil
 }
 
 func (w wanted) loadFor(p packet) (l loaded, err error) {

@@ -44,9 +44,13 @@ type constants struct {
 	Packet                    packet
 }
 
-// packet is where members of the kernel's struct sk_buff are, in bytes from its
-// beginning. It depends on the kernel alone, and so tells no programs apart.
+// packet is where members of the kernel's struct sk_buff are: csum_start, with
+// csum_offset behind it, in bytes from the beginning, and mac_header in steps of two
+// from there. It depends on the kernel alone, and so tells no programs apart.
 type packet struct{ CsumStart, MACHeader uint32 }
+
+// window is how far mac_header may be: WINDOW of bpf/rules.h.
+const window = 32
 
 // knobs are how many bytes of the constants come from the rules.
 const knobs = int(unsafe.Offsetof(constants{}.Packet))

@@ -42,9 +42,9 @@ struct rules {
 	__u64 storm_burst;    /* ns that they may run ahead */
 	__u64 plain[4]; /* a bit for each protocol */
 	__u64 vlans[64]; /* a bit for each VLAN ID */
-	/* What is the kernel's, not a network's: where in its packets it says where a
-	 * checksum goes (csum_start and csum_offset, together), and where the frame
-	 * begins, from the same byte on. 0 and 0: nobody could tell. */
+	/* What is the kernel's, not a network's: where in its packets csum_start and
+	 * csum_offset are, in bytes, and how many __u16 later mac_header; 0 and 0 if
+	 * nobody could tell. */
 	__u32 csum_start, mac_header;
 };
 
@@ -131,6 +131,9 @@ enum reason {
 };
 
 #define SAMPLE 128
+/* How much is read of the kernel's packet, from csum_start on, in __u16. */
+#define WINDOW 32
+
 #define SPARE 2048 /* more than a frame that is no segment (GSO) */
 
 struct sample {
