@@ -20,6 +20,8 @@ type instruction struct {
 
 const (
 	movImmediate = unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_K
+	movRegister  = unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_X
+	addImmediate = unix.BPF_ALU64 | unix.BPF_ADD | unix.BPF_K
 	call         = unix.BPF_JMP | unix.BPF_CALL
 	exit         = unix.BPF_JMP | unix.BPF_EXIT
 )
@@ -47,6 +49,22 @@ func load(program ...instruction) (int, error) {
 // loadBPF loads a program that drops.
 func loadBPF() error {
 	fd, err := load(instruction{code: movImmediate, imm: 2}, instruction{code: exit})
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// readKernel loads a program that reads eight bytes of the kernel's memory.
+func readKernel() error {
+	const (
+		frame  = 10 // the register that points to the end of the stack
+		id     = 113
+		length = 8
+	)
+	fd, err := load(instruction{code: movRegister, regs: frame<<4 | 1}, instruction{code: addImmediate, regs: 1, imm: -length},
+		instruction{code: movImmediate, regs: 2, imm: length}, instruction{code: movImmediate, regs: 3},
+		instruction{code: call, imm: id}, instruction{code: exit})
 	if err != nil {
 		return err
 	}
