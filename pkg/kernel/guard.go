@@ -27,8 +27,8 @@ type Guards interface {
 	// Drops returns how many frames the guard stopped, by reason; none where
 	// nothing guards the port.
 	Drops(port int) (map[string]uint64, error)
-	// Supported tells why this host cannot have guards.
-	Supported() error
+	// Supported tells why this host cannot have guards, or what its guards will lack.
+	Supported() (caveat string, err error)
 }
 
 // WithGuards makes New return a kernel that can guard ports. nil is none.
@@ -36,10 +36,11 @@ func WithGuards(g Guards) Option {
 	return func(k *Kernel) { k.guards = g }
 }
 
-// GuardSupported returns an error that says what to do if ports cannot be guarded.
-func (k *Kernel) GuardSupported() error {
+// GuardSupported returns an error that says what to do if ports cannot be guarded,
+// or what their guards will lack and what to do about that.
+func (k *Kernel) GuardSupported() (caveat string, err error) {
 	if k.guards == nil {
-		return errors.ErrUnsupported
+		return "", errors.ErrUnsupported
 	}
 	return k.guards.Supported()
 }

@@ -47,8 +47,12 @@ func (c *call) status(ctx context.Context) error {
 		}
 	}
 	if needs.Guard {
-		if err := c.k.GuardSupported(); err != nil {
+		caveat, err := c.k.GuardSupported()
+		if err != nil {
 			return unavailable(err)
+		}
+		if caveat != "" {
+			c.note("%s", caveat)
 		}
 	}
 	if needs.Unguarded {

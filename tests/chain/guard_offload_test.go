@@ -52,6 +52,25 @@ func TestGuardStopsOffloads(t *testing.T) {
 	}
 }
 
+// A kernel that does not tell its types has guards, too. STATUS says what that may
+// mean.
+func TestGuardOnAKernelWithoutTypes(t *testing.T) {
+	h := newHost(t)
+	n, v := h.pair(nil), h.vm("vm1")
+	for _, told := range []bool{true, false} {
+		if !told {
+			h.sh("mount --bind /dev/null /sys/kernel/btf/vmlinux")
+		}
+		status := h.exec(call{plugin: "microvm-bridge", verb: "STATUS", vm: v, stdin: n.single(1, nil)})
+		if says := strings.Contains(status.stderr, "CONFIG_DEBUG_INFO_BTF"); status.exit != 0 || says == told || told && status.stderr != "" {
+			t.Errorf("the kernel tells %t: exit %d, stderr %q", told, status.exit, status.stderr)
+		}
+		n.add(v)
+		n.holds(v)
+		n.remove(v)
+	}
+}
+
 // The bridge's own link-local address is a gateway's, whatever else is the guest's.
 func TestGuardKeepsTheGatewaysLinkLocal(t *testing.T) {
 	for placement, tap := range placements {

@@ -175,8 +175,8 @@ func TestNoGuard(t *testing.T) {
 }
 
 func TestSupported(t *testing.T) {
-	if err := guard.Supported(); err != nil {
-		t.Fatal(err)
+	if caveat, err := guard.Supported(); err != nil || caveat != "" {
+		t.Fatalf("%q, %v", caveat, err)
 	}
 }
 

@@ -77,4 +77,4 @@ func (*Guards) Drops(port int) (map[string]uint64, error) {
 }
 
 // Supported is Supported.
-func (*Guards) Supported() error { return Supported() }
+func (*Guards) Supported() (caveat string, err error) { return Supported() }

@@ -41,22 +41,23 @@ func (w wanted) find(ok func(loaded) bool) (loaded, error) {
 	return loaded{p, maps}, err
 }
 
-// load hands a program with these constants to the kernel: one that reads in the
-// kernel's packets where a checksum goes, or where that is not to be, one that finds
-// out in another way.
+// load hands a program with these constants to the kernel.
 func (w wanted) load() (loaded, error) {
-	p, err := packets()
-	if err == nil {
-		var l loaded
-		if l, err = w.loadFor(p); err == nil {
-			return l, nil
+	l, _, err := w.loadSome()
+	return l, err
+}
+
+// loadSome loads a program that reads in the kernel's packets where a checksum goes,
+// or one that finds out in another way, and why it is that.
+func (w wanted) loadSome() (l loaded, blind, err error) {
+	p, blind := packets()
+	if blind == nil {
+		if l, blind = w.loadFor(p); blind == nil {
+			return l, nil, nil
 		}
 	}
-	l, other := w.loadFor(packet{})
-	if other == nil {
-		return l, nil
-	}
-	return l, errors.Join(other, err)
+	l, err = w.loadFor(packet{})
+	return l, blind, err
 }
 
 // packets returns how this kernel's packets are made.
