@@ -83,11 +83,28 @@ const (
 	nesting    = 8 << 20 // bits: further inside than any structure is long
 )
 
-// following is how many bytes come after a record, by kind, and after it for each
-// of what it counts. It is the same since BTF is; new kinds are added.
+// following is how many bytes come after a record, by its kind (BTF_KIND_ of
+// linux/btf.h), and how many more for each of what it counts.
 var following = map[uint32][2]uint32{
-	1: {4, 0}, 2: {}, 3: {recordSize, 0}, kindStruct: {0, memberSize}, kindUnion: {0, memberSize}, 6: {0, 8}, 7: {}, 8: {}, 9: {}, 10: {},
-	11: {}, 12: {}, 13: {0, 8}, 14: {4, 0}, 15: {0, recordSize}, 16: {}, 17: {4, 0}, 18: {}, 19: {0, recordSize},
+	1:          {4, 0},  // INT
+	2:          {},      // PTR
+	3:          {12, 0}, // ARRAY
+	kindStruct: {0, memberSize},
+	kindUnion:  {0, memberSize},
+	6:          {0, 8},  // ENUM
+	7:          {},      // FWD
+	8:          {},      // TYPEDEF
+	9:          {},      // VOLATILE
+	10:         {},      // CONST
+	11:         {},      // RESTRICT
+	12:         {},      // FUNC
+	13:         {0, 8},  // FUNC_PROTO
+	14:         {4, 0},  // VAR
+	15:         {0, 12}, // DATASEC
+	16:         {},      // FLOAT
+	17:         {4, 0},  // DECL_TAG
+	18:         {},      // TYPE_TAG
+	19:         {0, 12}, // ENUM64
 }
 
 func openTypes(r io.ReaderAt) (*types, error) {
