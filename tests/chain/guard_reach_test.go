@@ -107,11 +107,13 @@ ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo n
 						t.Errorf("%s: answered %v, want %v", s.name, got, want)
 					}
 				}
-				// The port's own address is the host's, too.
+				// The port's own address is the host's, too; but not to a kernel for which a
+				// frame stays what it was to a tap elsewhere.
 				port := strings.TrimSpace(a.h.sh("ip -o link show dev " + a.port + " | sed 's/.*link.ether //; s/ .*//'"))
 				packet := frames.IP4(frames.Guest4, "198.51.100.1", frames.ProtoTCP, syn(2222))
 				ask := func() bool { return a.answeredTo(port, packet, "198.51.100.1/32", 6, synAck) }
-				if got := ask() || access == "all" && eventually(ask); got != (access == "all") {
+				want := access == "all"
+				if got := ask() || want && placement == "host" && eventually(ask); got != want && (got || placement == "host") {
 					t.Errorf("service, by way of %s: answered %v", port, got)
 				}
 				beyond := frames.Sealed(frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, "203.0.113.2", frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16)))))
