@@ -36,7 +36,8 @@ static __always_inline long place(struct frame *f)
  * cuts the end off a frame refuses to cut the place off. Linux 6.1.192 does it all
  * the same; the frame is lost then.
  *
- * Is the place before that offset? Cuts everything after it off, and puts it back. */
+ * Is the place before that offset? Cuts everything after it off, and puts it back.
+ */
 static __always_inline int before(struct frame *f, __u64 off)
 {
 	__u32 zero = 0;
