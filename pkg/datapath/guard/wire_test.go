@@ -211,7 +211,7 @@ func cutsOff(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	defer func() { _ = m.Close() }()
-	if err := m.Put(uint32(0), int64(unset)); err != nil {
+	if err = m.Put(uint32(0), int64(unset)); err != nil {
 		t.Fatal(err)
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
