@@ -181,6 +181,7 @@ func TestRefusals(t *testing.T) {
 		{"tap is a port", hostLocal, Facts{lab.TapName(): port}, cnierr.Exists, "is a port of br7 already"},
 		{"tap is held", hostLocal, Facts{lab.TapName(): held}, cnierr.Exists, "is held for another attachment"},
 		{"tap has the guest's MAC", hostLocal, Facts{lab.TapName(): twin}, cnierr.Config, "is that of tap"},
+		{"tap has the bridge's name", `"bridge":"` + lab.TapName() + `",` + hostLocal, Facts{}, cnierr.Config, "tap " + lab.TapName() + " has the name of the bridge"},
 		{"tap is gone", hostLocal, Facts{lab.TapName(): {Kind: "veth", Name: lab.TapName()}}, cnierr.Config, "names no tap device that exists on the host"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

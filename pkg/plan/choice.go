@@ -61,6 +61,10 @@ func (p *bridgePlan) tap(f Facts) (linkspec.Link, error) {
 	case 1:
 		return taps[0], p.checkOther(taps[0])
 	case 0:
+		if f[p.conf.Bridge].Kind == linkspec.Tap {
+			return linkspec.Link{}, cnierr.New(cnierr.Config, "give the tap another name, or the bridge (`bridge` in the conflist)",
+				"tap %s has the name of the bridge that it is to join", p.conf.Bridge)
+		}
 		return linkspec.Link{}, cnierr.New(cnierr.Config,
 			"microvm-bridge joins a tap that prevResult lists, with an empty sandbox if it is on the host, or with CNI_NETNS: put microvm-tap before it in the conflist",
 			"prevResult names no tap device that exists on the host or in CNI_NETNS (it names: %s)", orNothing(p.candidates()))
