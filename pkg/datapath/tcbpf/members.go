@@ -125,8 +125,8 @@ func openTypes(r io.ReaderAt) (*types, error) {
 	}
 	at := int64(header.Size)
 	return &types{
-		records: section{r: io.NewSectionReader(r, at+int64(header.Types), int64(header.TypesLen))},
-		strings: section{r: io.NewSectionReader(r, at+int64(header.Strings), int64(header.StringsLen))},
+		records: newSection(r, at+int64(header.Types), header.TypesLen),
+		strings: newSection(r, at+int64(header.Strings), header.StringsLen),
 		offsets: []uint32{0},
 	}, nil
 }
@@ -212,26 +212,51 @@ func (t *types) text(offset uint32) (string, error) {
 	}
 }
 
-// section is the beginning of a part of the types, as far as it was asked for.
+// section is a part of the types, as far as it was asked for: a few pages of some
+// megabytes.
 type section struct {
-	r    *io.SectionReader
-	have []byte
+	r     *io.SectionReader
+	pages map[int64][]byte
 }
 
+func newSection(r io.ReaderAt, at int64, n uint32) section {
+	return section{io.NewSectionReader(r, at, int64(n)), map[int64][]byte{}}
+}
+
+// pageSize is how much the kernel gives for one read.
+const pageSize = 1 << 12
+
 // read returns n bytes at an offset, or what there is of them and
-// io.ErrUnexpectedEOF.
+// io.ErrUnexpectedEOF. They are for reading only.
 func (s *section) read(offset, n uint32) ([]byte, error) {
-	const step = 1 << 16
-	end := int64(offset) + int64(n)
-	for int64(len(s.have)) < min(end, s.r.Size()) {
-		more := make([]byte, min(step, s.r.Size()-int64(len(s.have))))
-		if _, err := s.r.ReadAt(more, int64(len(s.have))); err != nil {
+	at, end := int64(offset), int64(offset)+int64(n)
+	var short error
+	if end > s.r.Size() {
+		end, short = max(s.r.Size(), at), io.ErrUnexpectedEOF
+	}
+	var b []byte
+	for at < end {
+		page, err := s.page(at / pageSize)
+		if err != nil {
 			return nil, err
 		}
-		s.have = append(s.have, more...)
+		part := page[at%pageSize : min(pageSize, at%pageSize+end-at)]
+		if at += int64(len(part)); b == nil && at == end {
+			return part, short
+		}
+		b = append(b, part...)
 	}
-	if end > s.r.Size() {
-		return s.have[min(int(offset), len(s.have)):], io.ErrUnexpectedEOF
+	return b, short
+}
+
+func (s *section) page(i int64) ([]byte, error) {
+	if page, ok := s.pages[i]; ok {
+		return page, nil
 	}
-	return s.have[offset:end], nil
+	page := make([]byte, min(pageSize, s.r.Size()-i*pageSize))
+	if _, err := s.r.ReadAt(page, i*pageSize); err != nil {
+		return nil, err
+	}
+	s.pages[i] = page
+	return page, nil
 }
