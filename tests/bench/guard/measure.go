@@ -42,21 +42,36 @@ func run(plugins string) error {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(leases) }()
-		if err := attachments(plugins, "", "the only guest, without addresses"); err != nil {
+		if err := attachments(plugins, "", "the host's only guest, without addresses"); err != nil {
 			return err
 		}
-		if err := attachments(plugins, leases, "the only guest, with host-local"); err != nil {
+		if err := attachments(plugins, leases, "the host's only guest, with host-local"); err != nil {
 			return err
 		}
-		for _, mode := range modes {
-			a := attachment{plugins: plugins, leases: leases, mode: mode, id: "first-" + mode}
-			if err := a.add(); err != nil {
-				return err
-			}
-			defer func() { _ = a.del() }() // and at worst with the namespace
+		// From here on the host has the program.
+		if err := stay(plugins, leases, "other"); err != nil {
+			return err
+		}
+		if err := attachments(plugins, leases, "a bridge's first guest, on a host with others, with host-local"); err != nil {
+			return err
+		}
+		if err := stay(plugins, leases, "br"); err != nil {
+			return err
 		}
 		return attachments(plugins, leases, "one more guest, with host-local")
 	})
+}
+
+// stay attaches a guest with guard and one without, which end with the namespace, to
+// bridges of that name and their mode.
+func stay(plugins, leases, bridge string) error {
+	for _, mode := range modes {
+		a := attachment{plugins: plugins, leases: leases, bridge: bridge, mode: mode, id: mode + "-" + bridge}
+		if err := a.add(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rates compares two pairs of guests, each on a bridge of its own.
@@ -115,7 +130,7 @@ func attachments(plugins, leases, who string) error {
 	var adds, dels [2][]cost
 	for n := range lifes {
 		for i, mode := range modes {
-			a := attachment{plugins: plugins, leases: leases, mode: mode, id: fmt.Sprintf("life%d", n)}
+			a := attachment{plugins: plugins, leases: leases, bridge: "br", mode: mode, id: fmt.Sprintf("life%d", n)}
 			if err := a.add(); err != nil {
 				return err
 			}

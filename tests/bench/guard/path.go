@@ -24,6 +24,7 @@ type cost struct{ cpu, wall time.Duration }
 // attachment is a guest by the bare protocol.
 type attachment struct {
 	plugins, mode, id string
+	bridge            string // its name, but for the mode
 	leases            string // folder of host-local's; "" for no addresses
 	mac, tap          string
 	previous          json.RawMessage
@@ -66,7 +67,7 @@ func (a *attachment) del() error {
 func (a *attachment) call(plugin, verb string) ([]byte, error) {
 	conf := map[string]any{"cniVersion": "1.1.0", "name": "bench", "type": plugin}
 	if plugin == "microvm-bridge" {
-		conf["bridge"] = "br-" + a.mode
+		conf["bridge"] = a.bridge + "-" + a.mode
 		conf["guard"] = map[string]any{"mode": a.mode}
 		if a.leases != "" {
 			conf["ipam"] = map[string]any{"type": "host-local", "dataDir": a.leases, "ranges": [][]map[string]any{{{"subnet": "10.88.0.0/16"}}}}
@@ -103,7 +104,7 @@ func newPath(plugins, mode string) (path, error) {
 	p := path{frame: frames.Cat(frames.Zeros(vnetSize), frames.Sealed(frames.Eth(frames.NeighbourMAC, frames.GuestMAC, frames.TypeIPv4,
 		frames.IP4(frames.Guest4, frames.Neighbour4, frames.ProtoUDP, frames.UDP(1, 2, frames.Zeros(22))))))}
 	for i, fd := range []*int{&p.from, &p.to} {
-		p.guests[i] = &attachment{plugins: plugins, mode: mode, id: fmt.Sprintf("%s%d", mode, i), mac: []string{frames.GuestMAC, frames.NeighbourMAC}[i]}
+		p.guests[i] = &attachment{plugins: plugins, bridge: "br", mode: mode, id: fmt.Sprintf("%s%d", mode, i), mac: []string{frames.GuestMAC, frames.NeighbourMAC}[i]}
 		if err := p.guests[i].add(); err != nil {
 			return p, err
 		}
