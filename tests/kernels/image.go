@@ -22,7 +22,7 @@ const (
 // be its own ip.
 var (
 	tools = []string{
-		"sh", "ip", "bridge", "tc", "strace", "nft",
+		"sh", "ip", "bridge", "tc", "strace", "nft", "bpftool",
 		"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore",
 	}
 	extensions = "/usr/lib/*/xtables/*.so" // of iptables
