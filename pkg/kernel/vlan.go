@@ -26,7 +26,8 @@ const (
 
 // CanFilter asks for a bridge with a VLAN protocol that does not exist, in a network
 // namespace that does not exist: no bridge is made either way. A kernel that filters
-// VLANs refuses the protocol, another one the namespace. The kernel loads the bridge module, as it would for a real one.
+// VLANs refuses the protocol, another one the namespace. The kernel loads the bridge
+// module, as it would for a real one.
 func (k *Kernel) CanFilter() error {
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(unix.AF_UNSPEC, 0, 0, 0)...).
 		u32(unix.IFLA_NET_NS_FD, ^uint32(0))

@@ -2,23 +2,14 @@ package shape
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
-)
-
-// hook is the place of a filter at a port.
-type hook uint32
-
-const (
-	ingress hook = netlink.HANDLE_MIN_INGRESS // frames from the guest
-	egress  hook = netlink.HANDLE_MIN_EGRESS  // frames to the guest
 )
 
 // class is what a filter is for. Each has a priority of its own, because the
@@ -51,8 +42,8 @@ func (c class) size() int {
 
 // priority returns that of our filters of the class: behind all others, and not
 // the same at both hooks, because u32 then lists those of one at the other too.
-func (h hook) priority(c class) uint16 {
-	if h == egress {
+func priority(h tc.Hook, c class) uint16 {
+	if h == tc.Egress {
 		c += 10
 	}
 	return 50000 + uint16(c)
@@ -124,7 +115,7 @@ func sorted(all []filter) []filter {
 }
 
 // setFilters makes these the filters of ours at the hook.
-func setFilters(port int, h hook, want []filter) error {
+func setFilters(port int, h tc.Hook, want []filter) error {
 	found, err := listFilters(port, h)
 	if err != nil || sameFilters(found, want) {
 		return err
@@ -140,10 +131,10 @@ func setFilters(port int, h hook, want []filter) error {
 		gone[f.class] = true
 	}
 	if len(want) == 0 {
-		return removeClsact(port)
+		return advise(tc.RemoveHooks(port))
 	}
-	if err := setClsact(port); err != nil {
-		return err
+	if _, err := tc.AddHooks(port); err != nil {
+		return advise(err)
 	}
 	for _, f := range want {
 		if err := explain(netlink.FilterAdd(f.u32(port, h)), "add filter to link %d", port); err != nil {
@@ -154,85 +145,30 @@ func setFilters(port int, h hook, want []filter) error {
 }
 
 // removeClass removes all filters of the class of f.
-func removeClass(port int, h hook, f filter) error {
+func removeClass(port int, h tc.Hook, f filter) error {
 	err := netlink.FilterDel(&netlink.GenericFilter{
-		FilterAttrs: netlink.FilterAttrs{LinkIndex: port, Parent: uint32(h), Priority: h.priority(f.class), Protocol: f.protocol},
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: port, Parent: uint32(h), Priority: priority(h, f.class), Protocol: f.protocol},
 		FilterType:  "u32",
 	})
 	return explain(err, "remove filter of link %d", port)
 }
 
-func clsact(port int) *netlink.Clsact {
-	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: port, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}}
-}
-
-// setClsact gives the port the hooks, which it may share with others.
-func setClsact(port int) error {
-	err := netlink.QdiscAdd(clsact(port))
-	if !errors.Is(err, unix.EEXIST) {
-		return explain(err, "add clsact to link %d", port)
-	}
-	q, err := readQdisc(port, netlink.HANDLE_CLSACT)
-	if err != nil || q.kind == "clsact" {
-		return err
-	}
-	return cnierr.New(cnierr.Exists, "whoever filters there should use clsact, which can be shared, or bandwidth must be left out of the configuration",
-		"link %d already has a queueing discipline %s, which keeps clsact from it", port, q.kind)
-}
-
-// removeClsact removes the hooks from the port, if nobody filters there.
-func removeClsact(port int) error {
-	for _, h := range []hook{ingress, egress} {
-		others, err := listAllFilters(port, h)
-		if err != nil || len(others) > 0 {
-			return err
-		}
-	}
-	return explain(netlink.QdiscDel(clsact(port)), "remove clsact from link %d", port)
-}
-
 // listFilters returns the filters at the hook that have our priorities.
-func listFilters(port int, h hook) ([]filter, error) {
-	all, err := listAllFilters(port, h)
+func listFilters(port int, h tc.Hook) ([]filter, error) {
+	all, err := tc.Filters(port, h)
 	var ours []filter
 	for _, f := range all {
-		if c := class(f.Attrs().Priority - h.priority(0)); c < classes {
+		if c := class(f.Attrs().Priority - priority(h, 0)); c < classes {
 			ours = append(ours, readFilter(f, h))
 		}
 	}
-	return ours, err
-}
-
-// listAttempts bounds how often an interrupted list is made again. It is one of
-// the filters of a single hook, so it is hardly ever interrupted.
-const listAttempts = 50
-
-func listAllFilters(port int, h hook) ([]netlink.Filter, error) {
-	all, err := uninterrupted(func() ([]netlink.Filter, error) {
-		link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: port}}
-		return netlink.FilterList(link, uint32(h)) //nolint:forbidigo // uninterrupted retries
-	})
-	return all, explain(err, "list filters of link %d", port)
-}
-
-// uninterrupted calls list until it returns a whole list.
-func uninterrupted(list func() ([]netlink.Filter, error)) ([]netlink.Filter, error) {
-	for range listAttempts {
-		all, err := list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return all, err
-		}
-	}
-	return nil, cnierr.New(cnierr.TryAgain, "somebody changes the filters of the device all the time: find out who",
-		"they changed while they were listed, each of %d times", listAttempts)
+	return ours, advise(err)
 }
 
 // u32 is the filter as the kernel wants it.
-func (f filter) u32(port int, h hook) *netlink.U32 {
+func (f filter) u32(port int, h tc.Hook) *netlink.U32 {
 	u := &netlink.U32{
-		FilterAttrs: netlink.FilterAttrs{LinkIndex: port, Parent: uint32(h), Priority: h.priority(f.class), Protocol: f.protocol},
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: port, Parent: uint32(h), Priority: priority(h, f.class), Protocol: f.protocol},
 		// Without an action, a match ends the search and the frame passes.
 		Sel: &netlink.TcU32Sel{Flags: netlink.TC_U32_TERMINAL, Keys: f.keys(h)},
 	}
@@ -244,14 +180,14 @@ func (f filter) u32(port int, h hook) *netlink.U32 {
 
 // keys are the words of the frame to compare, with their masks and their places as
 // seen from the IP header.
-func (f filter) keys(h hook) []netlink.TcU32Key {
+func (f filter) keys(h tc.Hook) []netlink.TcU32Key {
 	var keys []netlink.TcU32Key
 	if f.class.isTagged() {
 		keys = append(keys, etherType(f.class))
 	}
-	offset := map[bool]map[hook]int32{
-		true:  {ingress: 16, egress: 12}, // IPv4: destination, source
-		false: {ingress: 24, egress: 8},  // IPv6
+	offset := map[bool]map[tc.Hook]int32{
+		true:  {tc.Ingress: 16, tc.Egress: 12}, // IPv4: destination, source
+		false: {tc.Ingress: 24, tc.Egress: 8},  // IPv6
 	}[f.subnet.Addr().Is4()][h]
 	address := f.subnet.Addr().AsSlice()
 	for left := f.subnet.Bits(); left > 0; left -= 32 {
@@ -279,8 +215,8 @@ func etherType(c class) netlink.TcU32Key {
 }
 
 // readFilter is the inverse of u32. What is not like ours gets device -1.
-func readFilter(raw netlink.Filter, h hook) filter {
-	f := filter{class: class(raw.Attrs().Priority - h.priority(0)), protocol: raw.Attrs().Protocol, device: -1}
+func readFilter(raw netlink.Filter, h tc.Hook) filter {
+	f := filter{class: class(raw.Attrs().Priority - priority(h, 0)), protocol: raw.Attrs().Protocol, device: -1}
 	u, ok := raw.(*netlink.U32)
 	if !ok || u.Sel == nil || len(u.Actions) > 1 {
 		return f

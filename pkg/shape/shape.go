@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -61,12 +62,12 @@ func Apply(p Port, l Limits) error {
 		return err
 	}
 	if l.FromGuest.Rate == 0 {
-		return setFilters(p.Index, ingress, nil)
+		return setFilters(p.Index, tc.Ingress, nil)
 	}
 	if err := setBucket(p.FromGuest, l.FromGuest.Bucket()); err != nil {
 		return err
 	}
-	return setFilters(p.Index, ingress, filters(l, p.FromGuest))
+	return setFilters(p.Index, tc.Ingress, filters(l, p.FromGuest))
 }
 
 func applyToGuest(p Port, l Limits) error {
@@ -75,7 +76,7 @@ func applyToGuest(p Port, l Limits) error {
 		if err := removeBucket(p.Index); err != nil {
 			return err
 		}
-		return setFilters(p.Index, egress, nil)
+		return setFilters(p.Index, tc.Egress, nil)
 	case l.Selective():
 		if err := removeBucket(p.Index); err != nil {
 			return err
@@ -83,12 +84,12 @@ func applyToGuest(p Port, l Limits) error {
 		if err := setBucket(p.ToGuest, l.ToGuest.Bucket()); err != nil {
 			return err
 		}
-		return setFilters(p.Index, egress, filters(l, p.ToGuest))
+		return setFilters(p.Index, tc.Egress, filters(l, p.ToGuest))
 	default:
 		if err := setBucket(p.Index, l.ToGuest.Bucket()); err != nil {
 			return err
 		}
-		return setFilters(p.Index, egress, nil)
+		return setFilters(p.Index, tc.Egress, nil)
 	}
 }
 
@@ -100,11 +101,11 @@ func Remove(p Port) error { return Apply(Port{Index: p.Index}, Limits{}) }
 // any part is missing or of another shape than Apply gives it has no limit; so
 // has the direction from the guest when its subnets are not those of the other.
 func Observe(p Port) (Limits, error) {
-	to, err := observe(p.Index, egress, p.ToGuest)
+	to, err := observe(p.Index, tc.Egress, p.ToGuest)
 	if err != nil {
 		return Limits{}, err
 	}
-	from, err := observe(p.Index, ingress, p.FromGuest)
+	from, err := observe(p.Index, tc.Ingress, p.FromGuest)
 	if err != nil {
 		return Limits{}, err
 	}
@@ -124,14 +125,14 @@ type direction struct {
 	shaped, unshaped []netip.Prefix
 }
 
-func observe(port int, h hook, device int) (direction, error) {
+func observe(port int, h tc.Hook, device int) (direction, error) {
 	found, err := listFilters(port, h)
 	if err != nil {
 		return direction{}, err
 	}
 	var d direction
 	if len(found) == 0 {
-		if h == egress {
+		if h == tc.Egress {
 			d.limit, err = observeBucket(port)
 		}
 		return d, err

@@ -20,6 +20,7 @@ import (
 	"fmt"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -46,7 +47,7 @@ const (
 func (s State) String() string { return [...]string{"absent", "changed", "in place"}[s] }
 
 func filter(port int) tcbpf.Filter {
-	return tcbpf.Filter{Link: port, Hook: tcbpf.Ingress, Priority: Priority, Name: name}
+	return tcbpf.Filter{Link: port, Hook: tc.Ingress, Priority: Priority, Name: name}
 }
 
 // Attach guards the port with these rules, whatever rules were there. If they

@@ -16,6 +16,7 @@ import (
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/guard"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
@@ -130,7 +131,7 @@ func TestSame(t *testing.T) {
 }
 
 func place(port int) tcbpf.Filter {
-	return tcbpf.Filter{Link: port, Hook: tcbpf.Ingress, Priority: guard.Priority, Name: "microvm-cni:guard"}
+	return tcbpf.Filter{Link: port, Hook: tc.Ingress, Priority: guard.Priority, Name: "microvm-cni:guard"}
 }
 
 func id(t *testing.T, port int) uint32 {

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -27,7 +28,7 @@ func TestPortSeesFrames(t *testing.T) {
 	}
 	defer func() { _ = drop.Close() }()
 	port := index(t, "port")
-	filter := func(hook tcbpf.Hook) func() (func() error, error) {
+	filter := func(hook tc.Hook) func() (func() error, error) {
 		return func() (func() error, error) {
 			f := tcbpf.Filter{Link: port, Hook: hook, Priority: 5, Name: "drop"}
 			return f.Detach, f.Attach(drop)
@@ -36,7 +37,7 @@ func TestPortSeesFrames(t *testing.T) {
 	first := func() (func() error, error) {
 		l, err := link.AttachTCX(link.TCXOptions{Interface: port, Program: drop, Attach: ebpf.AttachTCXEgress, Anchor: link.Head()})
 		if errors.Is(err, ebpf.ErrNotSupported) {
-			return filter(tcbpf.Egress)()
+			return filter(tc.Egress)()
 		}
 		if err != nil {
 			return nil, err
@@ -47,7 +48,7 @@ func TestPortSeesFrames(t *testing.T) {
 		name     string
 		attach   func() (detach func() error, err error)
 		from, to *tap
-	}{{"ingress", filter(tcbpf.Ingress), r.guest, r.peer}, {"egress", first, r.peer, r.guest}} {
+	}{{"ingress", filter(tc.Ingress), r.guest, r.peer}, {"egress", first, r.peer, r.guest}} {
 		detach, err := d.attach()
 		if err != nil {
 			t.Fatal(err)

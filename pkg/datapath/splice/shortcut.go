@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -59,7 +60,7 @@ func Unqueue(tap int) error {
 
 // Requeue gives the tap the kernel's default again, if Unqueue took it off.
 func Requeue(tap int) error {
-	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	q, err := tc.Read(tap, netlink.HANDLE_ROOT)
 	if err != nil || q.Kind != noQueueKind || q.Handle == 0 {
 		return err
 	}
@@ -72,7 +73,7 @@ func Requeue(tap int) error {
 // Unqueued tells whether the tap is without the kernel's default queueing
 // discipline: it has none, or one that somebody chose.
 func Unqueued(tap int) (bool, error) {
-	q, err := tcbpf.ReadQdisc(tap, netlink.HANDLE_ROOT)
+	q, err := tc.Read(tap, netlink.HANDLE_ROOT)
 	return q.Handle != 0, err
 }
 
@@ -103,6 +104,6 @@ func ObserveShortcut(port, upper int) (bool, error) {
 func RemoveShortcut(port int) error { return shortcut(port, 0).Detach() }
 
 func shortcut(port, upper int) half {
-	at := tcbpf.Filter{Link: port, Hook: tcbpf.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut", Program: toGuest}
+	at := tcbpf.Filter{Link: port, Hook: tc.Egress, Priority: ShortcutPriority, Name: "microvm-cni:shortcut", Program: toGuest}
 	return half{Filter: at, code: tcbpf.Redirect(redirect, int32(upper))}
 }

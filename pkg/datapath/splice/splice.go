@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 )
 
@@ -56,7 +57,7 @@ const (
 
 func halves(tap, inner int) [2]half {
 	at := func(link int, program string) tcbpf.Filter {
-		return tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: Priority, Name: name, Program: program}
+		return tcbpf.Filter{Link: link, Hook: tc.Ingress, Priority: Priority, Name: name, Program: program}
 	}
 	return [2]half{
 		// Out of the other end of the pair, as if it had been received there, without a

@@ -22,29 +22,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 )
-
-// Hook is the place in a device where programs see its frames.
-type Hook uint32
-
-// The hooks. Ingress comes before a bridge takes the frame from its port.
-const (
-	Ingress Hook = netlink.HANDLE_MIN_INGRESS
-	Egress  Hook = netlink.HANDLE_MIN_EGRESS
-)
-
-func (h Hook) String() string {
-	if h == Egress {
-		return "egress"
-	}
-	return "ingress"
-}
 
 // Filter is a place for one program. It is ours if its name is: no two users of
 // a priority have the same.
 type Filter struct {
 	Link     int // interface index
-	Hook     Hook
+	Hook     tc.Hook
 	Priority uint16 // the lowest comes first
 	Name     string // as `tc filter show` prints it; at most 255 bytes
 
@@ -81,9 +66,9 @@ func (f Filter) Attach(p Loaded) error {
 			return err
 		}
 	}
-	fresh, err := f.setClsact()
+	fresh, err := tc.AddHooks(f.Link)
 	if err != nil {
-		return err
+		return advise(err)
 	}
 	var there *netlink.BpfFilter
 	if !fresh { // on hooks that were not there a moment ago there is nothing
@@ -158,7 +143,7 @@ func (f Filter) Detach() error {
 	if err := netlink.FilterDel(gone); err != nil && !errors.Is(err, unix.ENOENT) {
 		return explain(err, "detach program %s from the %s of link %d", f.Name, f.Hook, f.Link)
 	}
-	return f.removeClsact()
+	return advise(tc.RemoveHooks(f.Link))
 }
 
 // raw is the filter as the kernel wants it.
@@ -181,9 +166,9 @@ var errTaken = errors.New("priority is taken")
 // find returns our filter, or nil, and the first one that comes before it. It
 // returns errTaken if anybody else's filter has the priority.
 func (f Filter) find() (ours *netlink.BpfFilter, before string, err error) {
-	all, err := f.list(f.Hook)
+	all, err := tc.Filters(f.Link, f.Hook)
 	if err != nil {
-		return nil, "", err
+		return nil, "", advise(err)
 	}
 	for _, raw := range all {
 		a := raw.Attrs()
@@ -207,29 +192,16 @@ func (f Filter) taken(by string) error {
 		"%w: preference %d at the %s of link %d by %s", errTaken, f.Priority, f.Hook, f.Link, by)
 }
 
-// listAttempts bounds how often an interrupted list is made again. It is one of
-// the filters of a single hook, so it is hardly ever interrupted.
-const listAttempts = 50
-
-// list returns everybody's filters at the hook.
-func (f Filter) list(h Hook) ([]netlink.Filter, error) {
-	link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: f.Link}}
-	for range listAttempts {
-		all, err := netlink.FilterList(link, uint32(h)) //nolint:forbidigo // this is the retry
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return all, explain(err, "list filters at the %s of link %d", h, f.Link)
-		}
-	}
-	return nil, cnierr.New(cnierr.TryAgain, "somebody changes the filters of the device all the time: find out who",
-		"filters at the %s of link %d changed while they were listed, each of %d times", h, f.Link, listAttempts)
-}
-
 // explain wraps what the kernel said, and says what to do where that is known.
 func explain(err error, format string, a ...any) error {
 	if err == nil || errors.As(err, new(*cnierr.Error)) {
 		return err
 	}
-	err = fmt.Errorf(format+": %w", append(a, err)...)
+	return advise(fmt.Errorf(format+": %w", append(a, err)...))
+}
+
+// advise says what to do about an error of the kernel, where that is known.
+func advise(err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return cnierr.New(cnierr.Kernel, "BPF filters need these modules of the kernel: modprobe -a sch_ingress cls_bpf", "%w", err)
 	}

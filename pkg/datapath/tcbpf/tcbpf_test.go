@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/sandbox"
 )
@@ -103,7 +104,7 @@ func state(t *testing.T) string {
 func TestAttach(t *testing.T) {
 	link := newLink(t)
 	before := state(t)
-	for _, hook := range []tcbpf.Hook{tcbpf.Ingress, tcbpf.Egress} {
+	for _, hook := range []tc.Hook{tc.Ingress, tc.Egress} {
 		f := tcbpf.Filter{Link: link, Hook: hook, Priority: 7, Name: "microvm-cni:test"}
 		check(t, f, tcbpf.Program{})
 		detach(t, f)
@@ -148,7 +149,7 @@ func programs(t *testing.T, port int, at ebpf.AttachType) (ids []uint32, ok bool
 func TestAttachAtTCX(t *testing.T) {
 	port := newLink(t)
 	before := state(t)
-	for hook, at := range map[tcbpf.Hook]ebpf.AttachType{tcbpf.Ingress: ebpf.AttachTCXIngress, tcbpf.Egress: ebpf.AttachTCXEgress} {
+	for hook, at := range map[tc.Hook]ebpf.AttachType{tc.Ingress: ebpf.AttachTCXIngress, tc.Egress: ebpf.AttachTCXEgress} {
 		f := tcbpf.Filter{Link: port, Hook: hook, Priority: 7, Name: "microvm-cni:test", Program: "test"}
 		check(t, f, tcbpf.Program{})
 		detach(t, f)
@@ -218,7 +219,7 @@ func TestTCXIsFull(t *testing.T) {
 		t.Log("this kernel has no tcx")
 		return
 	}
-	f := tcbpf.Filter{Link: port, Hook: tcbpf.Ingress, Program: "test"}
+	f := tcbpf.Filter{Link: port, Hook: tc.Ingress, Program: "test"}
 	for range 63 {
 		theirsBefore(t, port, ebpf.AttachTCXIngress)
 	}
@@ -235,7 +236,7 @@ func TestReplaceIsAtomic(t *testing.T) {
 
 func replaceIsAtomic(t *testing.T, program string) {
 	link := newLink(t)
-	f := tcbpf.Filter{Link: link, Hook: tcbpf.Egress, Priority: 7, Name: "microvm-cni:test", Program: program}
+	f := tcbpf.Filter{Link: link, Hook: tc.Egress, Priority: 7, Name: "microvm-cni:test", Program: program}
 	drop, _ := load(t, 2)
 	attach(t, f, drop)
 	other, err := netlink.LinkByName("other")
@@ -298,7 +299,7 @@ func TestForeign(t *testing.T) {
 			run(t, "tc qdisc add dev port clsact")
 			run(t, tt.foreign)
 			before := state(t)
-			f := tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: 7, Name: "microvm-cni:test"}
+			f := tcbpf.Filter{Link: link, Hook: tc.Ingress, Priority: 7, Name: "microvm-cni:test"}
 			p, there := load(t, -1)
 			err := f.Attach(p)
 			if tt.refused {
@@ -326,12 +327,12 @@ func refusedAs(t *testing.T, err error, code cnierr.Code) {
 
 // A program at tcx comes before all filters. Linux before 6.6 has no such hook.
 func TestForeignTCX(t *testing.T) {
-	for hook, tcx := range map[tcbpf.Hook]ebpf.AttachType{tcbpf.Ingress: ebpf.AttachTCXIngress, tcbpf.Egress: ebpf.AttachTCXEgress} {
+	for hook, tcx := range map[tc.Hook]ebpf.AttachType{tc.Ingress: ebpf.AttachTCXIngress, tc.Egress: ebpf.AttachTCXEgress} {
 		t.Run(hook.String(), func(t *testing.T) {
 			index := newLink(t)
 			f := tcbpf.Filter{Link: index, Hook: hook, Priority: 7, Name: "microvm-cni:test"}
 			other := f
-			other.Hook = map[tcbpf.Hook]tcbpf.Hook{tcbpf.Ingress: tcbpf.Egress, tcbpf.Egress: tcbpf.Ingress}[hook]
+			other.Hook = map[tc.Hook]tc.Hook{tc.Ingress: tc.Egress, tc.Egress: tc.Ingress}[hook]
 			p, there := load(t, -1)
 			attach(t, f, p)
 			attach(t, other, p)
@@ -366,7 +367,7 @@ func TestForeignTCX(t *testing.T) {
 // A program of the same priority, but of another name, is not ours.
 func TestForeignProgram(t *testing.T) {
 	link := newLink(t)
-	theirs := tcbpf.Filter{Link: link, Hook: tcbpf.Ingress, Priority: 7, Name: "theirs"}
+	theirs := tcbpf.Filter{Link: link, Hook: tc.Ingress, Priority: 7, Name: "theirs"}
 	ours := theirs
 	ours.Name = "ours"
 	p, there := load(t, -1)
@@ -381,14 +382,14 @@ func TestForeignProgram(t *testing.T) {
 func TestIngressQdisc(t *testing.T) {
 	link := newLink(t)
 	run(t, "tc qdisc add dev port ingress")
-	f := tcbpf.Filter{Link: link, Hook: tcbpf.Egress, Priority: 7, Name: "microvm-cni:test"}
+	f := tcbpf.Filter{Link: link, Hook: tc.Egress, Priority: 7, Name: "microvm-cni:test"}
 	p, _ := load(t, -1)
 	refusedAs(t, f.Attach(p), cnierr.Exists)
 }
 
 func TestNoDevice(t *testing.T) {
 	link := newLink(t)
-	f := tcbpf.Filter{Link: link + 1000, Hook: tcbpf.Ingress, Priority: 7, Name: "microvm-cni:test"}
+	f := tcbpf.Filter{Link: link + 1000, Hook: tc.Ingress, Priority: 7, Name: "microvm-cni:test"}
 	p, _ := load(t, -1)
 	if err := f.Attach(p); !errors.Is(err, unix.ENODEV) {
 		t.Errorf("attach to no device: %v", err)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 )
 
 // attach types of bpf(2) since Linux 6.6, whose programs run before all filters
@@ -17,8 +18,8 @@ const (
 	tcxEgress  = 47
 )
 
-func (h Hook) tcx() uint32 {
-	if h == Egress {
+func tcx(h tc.Hook) uint32 {
+	if h == tc.Egress {
 		return tcxEgress
 	}
 	return tcxIngress
@@ -34,7 +35,7 @@ var errNoTCX = errors.New("this kernel has no tcx")
 // for a device that is gone.
 func (f Filter) queryTCX() ([]uint32, error) {
 	ids := new([maxPlaces]uint32)
-	q := progQuery{target: uint32(f.Link), kind: f.Hook.tcx(), flags: [2]uint32{}, ids: ids, count: [2]uint32{maxPlaces}, rest: [4]uint64{}}
+	q := progQuery{target: uint32(f.Link), kind: tcx(f.Hook), flags: [2]uint32{}, ids: ids, count: [2]uint32{maxPlaces}, rest: [4]uint64{}}
 	_, err := bpf(unix.BPF_PROG_QUERY, &q)
 	switch {
 	case errors.Is(err, unix.EINVAL):
@@ -89,7 +90,7 @@ func (f Filter) attachTCX(p Loaded) error {
 	if err != nil {
 		return err
 	}
-	a := progAttach{target: uint32(f.Link), program: uint32(p.FD()), kind: f.Hook.tcx(), flags: 0, replace: 0, revision: 0}
+	a := progAttach{target: uint32(f.Link), program: uint32(p.FD()), kind: tcx(f.Hook), flags: 0, replace: 0, revision: 0}
 	if there >= 0 {
 		a.flags, a.replace = unix.BPF_F_REPLACE, uint32(there)
 	}
@@ -107,7 +108,7 @@ func (f Filter) detachTCX() error {
 	if err != nil || there < 0 {
 		return err
 	}
-	a := progAttach{target: uint32(f.Link), program: uint32(there), kind: f.Hook.tcx(), flags: 0, replace: 0, revision: 0}
+	a := progAttach{target: uint32(f.Link), program: uint32(there), kind: tcx(f.Hook), flags: 0, replace: 0, revision: 0}
 	_, err = bpf(unix.BPF_PROG_DETACH, &a)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 		err = nil // somebody else did

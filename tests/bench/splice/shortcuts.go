@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
 )
@@ -20,7 +21,7 @@ func shortcut(r *rig, p pair) error { return shorten(r, p, splice.InstallShortcu
 
 // filteredShortcut is shortcut on Linux before 6.6.
 func filteredShortcut(r *rig, p pair) error {
-	return shorten(r, p, func(port, upper int) error { return filter(port, tcbpf.Egress, asm.FnRedirect, upper) })
+	return shorten(r, p, func(port, upper int) error { return filter(port, tc.Egress, asm.FnRedirect, upper) })
 }
 
 func shorten(r *rig, p pair, install func(port, upper int) error) error {
@@ -68,7 +69,7 @@ func netkitPrograms(r *rig, p pair) error {
 		if err != nil {
 			return err
 		}
-		at := tcbpf.Filter{Link: tap, Hook: tcbpf.Ingress, Priority: 1, Name: "netkit"}
+		at := tcbpf.Filter{Link: tap, Hook: tc.Ingress, Priority: 1, Name: "netkit"}
 		if err = at.Attach(out); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/splice"
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
 )
@@ -192,13 +193,13 @@ func filters(_ *rig, p pair) error {
 	return p.vmm.Do(func() error {
 		tap, inner := p.tap.Attrs().Index, p.inner.Attrs().Index
 		return errors.Join(
-			filter(tap, tcbpf.Ingress, asm.FnRedirectPeer, inner),
-			filter(inner, tcbpf.Ingress, asm.FnRedirect, tap),
+			filter(tap, tc.Ingress, asm.FnRedirectPeer, inner),
+			filter(inner, tc.Ingress, asm.FnRedirect, tap),
 		)
 	})
 }
 
-func filter(at int, hook tcbpf.Hook, helper asm.BuiltinFunc, to int) error {
+func filter(at int, hook tc.Hook, helper asm.BuiltinFunc, to int) error {
 	program, err := redirect(ebpf.SchedCLS, ebpf.AttachNone, helper, to)
 	if err != nil {
 		return err
