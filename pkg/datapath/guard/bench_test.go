@@ -31,7 +31,7 @@ func BenchmarkShare(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	first, err := w.programFor(testPort)
+	first, err := w.programFor(testPort, loaded{program: -1})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func BenchmarkShare(b *testing.B) {
 	before := processorTime(b)
 	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
 	for b.Loop() {
-		l, err := w.programFor(testPort)
+		l, err := w.programFor(testPort, loaded{program: -1})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -31,6 +31,12 @@ func prepared(t *testing.T, g *Guards) uint32 {
 	if l.program < 0 {
 		return 0
 	}
+	return idOf(t, l)
+}
+
+// idOf is what the kernel calls the program.
+func idOf(t *testing.T, l loaded) uint32 {
+	t.Helper()
 	copied, err := unix.FcntlInt(uintptr(l.program), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -119,5 +125,57 @@ func TestExpectWhatIsThere(t *testing.T) {
 	}
 	if err := g.Attach(100, rulesOf(3)); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is ready is what a port gets, without a look at all the programs in the
+// kernel, unless somebody else has the port's place in it.
+func TestAttachTakesWhatIsReady(t *testing.T) {
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	attach := func(port int, r Rules, ready loaded) uint32 {
+		t.Helper()
+		newVeth(t, port)
+		w, err := want(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &Guards{expected: w, ready: make(chan loaded, 1)}
+		g.ready <- ready
+		if err := g.Attach(port, r); err != nil {
+			t.Fatal(err)
+		}
+		if got, state, err := Observe(port); err != nil || state != InPlace || !got.Equal(r.Canonical()) {
+			t.Errorf("port %d: %v, %v, %q", port, state, err, got.Texts())
+		}
+		there, err := filter(port).Observe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return there.ID
+	}
+	w, err := want(rulesOf(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ready [2]loaded // more of them than anybody would load
+	for i := range ready {
+		if ready[i], err = w.load(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := idOf(t, ready[1])
+	first := attach(100, rulesOf(1), ready[1])
+	if first != id {
+		t.Errorf("the port has program %d, and %d was ready", first, id)
+	}
+	if err := ready[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	there, err := w.find(func(loaded) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other := attach(100+ports, rulesOf(2), there); other == first {
+		t.Errorf("ports %d and %d have program %d", 100, 100+ports, other)
 	}
 }

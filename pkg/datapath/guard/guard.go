@@ -59,6 +59,12 @@ func Attach(port int, r Rules) error {
 	if err != nil {
 		return err
 	}
+	return w.attach(port, r, func() loaded { return loaded{program: -1} })
+}
+
+// attach is Attach; ready gives a program with these constants, if there is one at
+// hand.
+func (w wanted) attach(port int, r Rules, ready func() loaded) error {
 	there, state, before, err := observe(port)
 	if err == nil && before != "" {
 		err = cnierr.New(cnierr.Exists, fmt.Sprintf("take it off, or give it a preference above %d if it is a filter: it may accept frames that the guard then never sees", Priority),
@@ -67,7 +73,7 @@ func Attach(port int, r Rules) error {
 	if err != nil || state == InPlace && there.Equal(r.Canonical()) {
 		return err
 	}
-	l, err := w.programFor(port)
+	l, err := w.programFor(port, ready())
 	if err != nil {
 		return fmt.Errorf("guard link %d: %w", port, err)
 	}
@@ -98,10 +104,20 @@ func want(r Rules) (w wanted, err error) {
 	return w, nil
 }
 
-// programFor returns a program that knows the port. It costs a hundred times as
-// much to load one as to use that of another guest of the network.
-func (w wanted) programFor(port int) (loaded, error) {
-	l, err := w.find(func(l loaded) bool { return l.admit(port, w.own) == nil })
+// programFor returns a program that knows the port: the one that is ready, which is
+// closed if that cannot be, else one that is in the kernel, else a new one. It costs a
+// hundred times as much to load one as to find that of another guest of the network,
+// unless the host has many programs of others.
+func (w wanted) programFor(port int, ready loaded) (l loaded, err error) {
+	if ready.program >= 0 {
+		if ready.admit(port, w.own) == nil {
+			return ready, nil
+		}
+		if err = ready.Close(); err != nil {
+			return l, err
+		}
+	}
+	l, err = w.find(func(l loaded) bool { return l.admit(port, w.own) == nil })
 	if err != nil || l.program >= 0 {
 		return l, err
 	}

@@ -13,8 +13,9 @@ func New() *Guards { return &Guards{} }
 
 // Expect sees to it that there is a program for ports with such rules, while the
 // caller goes on: to load one takes some milliseconds, and to find it in the kernel
-// a hundredth of that. Of addresses only their number counts. The program goes with
-// the process if nothing came of it; an error is for Attach to find.
+// a hundredth of that, or more if others have hundreds of programs there. Of addresses
+// only their number counts. The program goes with the process if nothing came of it;
+// an error is for Attach to find.
 func (g *Guards) Expect(r Rules) {
 	w, err := want(r)
 	if err != nil {
@@ -36,19 +37,18 @@ func (g *Guards) Expect(r Rules) {
 
 // Attach is Attach.
 func (g *Guards) Attach(port int, r Rules) error {
-	if g.ready == nil {
-		return Attach(port, r)
-	}
 	w, err := want(r)
 	if err != nil {
 		return err
 	}
-	if !alike(w.shared, g.expected.shared) {
-		return Attach(port, r)
-	}
-	l := <-g.ready // which is in the kernel for Attach to find
-	g.ready = nil
-	return errors.Join(Attach(port, r), l.Close())
+	return w.attach(port, r, func() loaded {
+		if g.ready == nil || !alike(w.shared, g.expected.shared) {
+			return loaded{program: -1}
+		}
+		ready := g.ready
+		g.ready = nil
+		return <-ready
+	})
 }
 
 // Detach is Detach.
