@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/tests/bench/netns"
@@ -42,31 +44,71 @@ func run(plugins string) error {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(leases) }()
-		if err := attachments(plugins, "", "the host's only guest, without addresses"); err != nil {
+		n := network{plugins: plugins, bridge: "br"}
+		if err := attachments(n, "the host's only guest, without addresses"); err != nil {
 			return err
 		}
-		if err := attachments(plugins, leases, "the host's only guest, with host-local"); err != nil {
+		n.leases = leases
+		if err := attachments(n, "the host's only guest, with host-local"); err != nil {
 			return err
 		}
 		// From here on the host has the program.
-		if err := stay(plugins, leases, "other"); err != nil {
+		other := n
+		other.bridge = "other"
+		if err := other.stay(); err != nil {
 			return err
 		}
-		if err := attachments(plugins, leases, "a bridge's first guest, on a host with others, with host-local"); err != nil {
+		if err := attachments(n, "a bridge's first guest, on a host with others, with host-local"); err != nil {
 			return err
 		}
-		if err := stay(plugins, leases, "br"); err != nil {
+		if err := n.stay(); err != nil {
 			return err
 		}
-		return attachments(plugins, leases, "one more guest, with host-local")
+		if err := attachments(n, "one more guest, with host-local"); err != nil {
+			return err
+		}
+		// The kernel shows the oldest programs first.
+		end, err := strangers()
+		if err != nil {
+			return err
+		}
+		defer end()
+		n.bridge, n.limit = "late", 999
+		if err := n.stay(); err != nil {
+			return err
+		}
+		return attachments(n, fmt.Sprintf("one more guest, with host-local, behind %d programs of others", others))
 	})
 }
 
-// stay attaches a guest with guard and one without, which end with the namespace, to
-// bridges of that name and their mode.
-func stay(plugins, leases, bridge string) error {
+// others is how many programs services and other networks of a full host may have.
+const others = 500
+
+// strangers loads programs that are no guards, as systemd does for services.
+func strangers() (end func(), err error) {
+	var all []*ebpf.Program
+	end = func() {
+		for _, p := range all {
+			_ = p.Close() // and at worst with the process
+		}
+	}
+	for range others {
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type: ebpf.CGroupDevice, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}, License: "Apache-2.0",
+		})
+		if err != nil {
+			end()
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return end, nil
+}
+
+// stay attaches a guest with guard and one without, which end with the namespace.
+func (n network) stay() error {
 	for _, mode := range modes {
-		a := attachment{plugins: plugins, leases: leases, bridge: bridge, mode: mode, id: mode + "-" + bridge}
+		a := attachment{network: n, mode: mode, id: mode + "-" + n.bridge}
 		if err := a.add(); err != nil {
 			return err
 		}
@@ -126,11 +168,11 @@ func unpin() error {
 
 // attachments compares ADDs and DELs, of guests that come and go one by one, on all
 // CPUs.
-func attachments(plugins, leases, who string) error {
+func attachments(on network, who string) error {
 	var adds, dels [2][]cost
 	for n := range lifes {
 		for i, mode := range modes {
-			a := attachment{plugins: plugins, leases: leases, bridge: "br", mode: mode, id: fmt.Sprintf("life%d", n)}
+			a := attachment{network: on, mode: mode, id: fmt.Sprintf("life%d", n)}
 			if err := a.add(); err != nil {
 				return err
 			}

@@ -21,15 +21,22 @@ import (
 // time of whoever waits for it.
 type cost struct{ cpu, wall time.Duration }
 
+// network is what guests have in common.
+type network struct {
+	plugins string
+	bridge  string // its name, but for the mode
+	leases  string // folder of host-local's; "" for no addresses
+	limit   int    // of a storm, which makes another program of the guard; 0 for the default
+}
+
 // attachment is a guest by the bare protocol.
 type attachment struct {
-	plugins, mode, id string
-	bridge            string // its name, but for the mode
-	leases            string // folder of host-local's; "" for no addresses
-	mac, tap          string
-	previous          json.RawMessage
-	took              cost // of the last call
-	adding, deleting  cost // of microvm-bridge
+	network
+	mode, id         string
+	mac, tap         string
+	previous         json.RawMessage
+	took             cost // of the last call
+	adding, deleting cost // of microvm-bridge
 }
 
 func (a *attachment) add() (err error) {
@@ -68,7 +75,11 @@ func (a *attachment) call(plugin, verb string) ([]byte, error) {
 	conf := map[string]any{"cniVersion": "1.1.0", "name": "bench", "type": plugin}
 	if plugin == "microvm-bridge" {
 		conf["bridge"] = a.bridge + "-" + a.mode
-		conf["guard"] = map[string]any{"mode": a.mode}
+		guard := map[string]any{"mode": a.mode}
+		if a.limit > 0 {
+			guard["stormLimit"] = a.limit
+		}
+		conf["guard"] = guard
 		if a.leases != "" {
 			conf["ipam"] = map[string]any{"type": "host-local", "dataDir": a.leases, "ranges": [][]map[string]any{{{"subnet": "10.88.0.0/16"}}}}
 		}
@@ -104,7 +115,7 @@ func newPath(plugins, mode string) (path, error) {
 	p := path{frame: frames.Cat(frames.Zeros(vnetSize), frames.Sealed(frames.Eth(frames.NeighbourMAC, frames.GuestMAC, frames.TypeIPv4,
 		frames.IP4(frames.Guest4, frames.Neighbour4, frames.ProtoUDP, frames.UDP(1, 2, frames.Zeros(22))))))}
 	for i, fd := range []*int{&p.from, &p.to} {
-		p.guests[i] = &attachment{plugins: plugins, bridge: "br", mode: mode, id: fmt.Sprintf("%s%d", mode, i), mac: []string{frames.GuestMAC, frames.NeighbourMAC}[i]}
+		p.guests[i] = &attachment{network: network{plugins: plugins, bridge: "br"}, mode: mode, id: fmt.Sprintf("%s%d", mode, i), mac: []string{frames.GuestMAC, frames.NeighbourMAC}[i]}
 		if err := p.guests[i].add(); err != nil {
 			return p, err
 		}
