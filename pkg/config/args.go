@@ -18,6 +18,7 @@ type Args struct {
 	TapName  string // "" if not given
 	TapOwner *ID
 	TapGroup *ID
+	Repair   bool // for CHECK
 
 	// ForDelegate are the CNI_ARGS without those that are ours, in the order
 	// given: an IPAM plugin refuses what it does not know.
@@ -26,7 +27,7 @@ type Args struct {
 
 // ownArgs are ours, and kept from the IPAM plugin. IP and GATEWAY are its own.
 var (
-	ownArgs      = []string{"MAC", "TAP_NAME", "TAP_OWNER", "TAP_GROUP", "TC_REDIRECT_TAP_NAME", "TC_REDIRECT_TAP_UID", "TC_REDIRECT_TAP_GID"}
+	ownArgs      = []string{"MAC", "TAP_NAME", "TAP_OWNER", "TAP_GROUP", "REPAIR", "TC_REDIRECT_TAP_NAME", "TC_REDIRECT_TAP_UID", "TC_REDIRECT_TAP_GID"}
 	delegateArgs = []string{"IP", "GATEWAY", "IgnoreUnknown"}
 	synonyms     = map[string]string{
 		"TC_REDIRECT_TAP_NAME": "TAP_NAME",
@@ -143,6 +144,8 @@ func (p *argParser) set(name, source, value string) (err error) {
 		p.args.TapOwner, err = parseID(cnierr.Environment, source, value)
 	case "TAP_GROUP":
 		p.args.TapGroup, err = parseID(cnierr.Environment, source, value)
+	case "REPAIR":
+		p.args.Repair, err = parseBool(source, value)
 	case "IP":
 		p.args.IPs, err = parseAddrs(source, value)
 	case "GATEWAY":

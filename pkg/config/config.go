@@ -48,6 +48,8 @@ type Common struct {
 	// and DEL that of the whole chain, converted from whatever version it had;
 	// nil if there is none.
 	PrevResult *types100.Result
+	// Repair asks CHECK to put right what it finds amiss. Other verbs do not heed it.
+	Repair bool
 }
 
 // idPattern is how the specification defines a container ID and a network name.
@@ -94,6 +96,7 @@ func open(stdin []byte, rt Runtime, p, sister plugin) (*reader, Common, Args) {
 	r.fail(checkNetwork(c.Network))
 	args, err := ParseArgs(rt.Args)
 	r.fail(err)
+	c.Repair = args.Repair
 	if r.err == nil && r.has("prevResult") {
 		c.PrevResult, err = decodeResult(c.CNIVersion, r.vals["prevResult"])
 		r.fail(err)

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -27,6 +28,8 @@ var portFlags = []portFlag{
 	{unix.IFLA_BRPORT_ISOLATED, func(l *linkspec.Link) **bool { return &l.Isolated }},
 	{unix.IFLA_BRPORT_LEARNING, func(l *linkspec.Link) **bool { return &l.Learning }},
 	{unix.IFLA_BRPORT_UNICAST_FLOOD, func(l *linkspec.Link) **bool { return &l.UnicastFlood }},
+	{unix.IFLA_BRPORT_BCAST_FLOOD, func(l *linkspec.Link) **bool { return &l.BroadFlood }},
+	{unix.IFLA_BRPORT_MCAST_FLOOD, func(l *linkspec.Link) **bool { return &l.McastFlood }},
 	{unix.IFLA_BRPORT_GUARD, func(l *linkspec.Link) **bool { return &l.BPDUGuard }},
 	{unix.IFLA_BRPORT_PROTECT, func(l *linkspec.Link) **bool { return &l.RootBlock }},
 	{unix.IFLA_BRPORT_MULTICAST_ROUTER, func(l *linkspec.Link) **bool { return &l.McastRouter }},
@@ -78,6 +81,12 @@ func bit(b bool) uint8 {
 // setStations binds addresses to a port, in each VLAN that it is in by now. One
 // that the bridge has learned elsewhere moves here, once and for all.
 func (k *Kernel) setStations(l, change linkspec.Link) error {
+	for _, mac := range change.NoStations {
+		m := newMessage(unix.RTM_DELNEIGH, 0, neighbour(l.Index, unix.NUD_NOARP, unix.NTF_MASTER)...)
+		if err := k.conn.do(m.attr(unix.NDA_LLADDR, mac)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("take %s off the port: %w", mac, err)
+		}
+	}
 	for _, mac := range change.Stations {
 		if err := k.bindStation(l, mac); err != nil {
 			return fmt.Errorf("bind %s to the port: %w", mac, err)

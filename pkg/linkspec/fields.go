@@ -73,6 +73,8 @@ var fields = []field{
 	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
 	scalar("learning", func(l *Link) **bool { return &l.Learning }, onOff),
 	scalar("flood", func(l *Link) **bool { return &l.UnicastFlood }, onOff),
+	scalar("bcast_flood", func(l *Link) **bool { return &l.BroadFlood }, onOff),
+	scalar("mcast_flood", func(l *Link) **bool { return &l.McastFlood }, onOff),
 	scalar("bpdu_guard", func(l *Link) **bool { return &l.BPDUGuard }, onOff),
 	scalar("root_block", func(l *Link) **bool { return &l.RootBlock }, onOff),
 	ifKnown(scalar("mcast_router", func(l *Link) **bool { return &l.McastRouter }, onOff)),
@@ -106,6 +108,12 @@ var fields = []field{
 		name: "fdb", rule: has, texts: func(l *Link) []string { return macTexts(l.Stations) },
 		take: func(dst, src *Link) { dst.Stations = src.Stations },
 		undo: func(*Link, *Link, *Link) {}, // they go when the port leaves the bridge
+	},
+	{
+		name: "no fdb", rule: lacks, texts: func(l *Link) []string { return macTexts(l.NoStations) },
+		observed: func(l *Link) []string { return macTexts(l.Stations) },
+		take:     func(dst, src *Link) { dst.NoStations = src.NoStations },
+		undo:     func(dst, want, got *Link) { dst.Stations = slices.Clone(got.Stations) },
 	},
 	{
 		name: "limit", texts: func(l *Link) []string { return l.Shaping.texts() },
@@ -208,6 +216,8 @@ func guardTexts(g *Guard) []string {
 	switch {
 	case g == nil:
 		return nil
+	case g.Off() && g.Instead != "":
+		return []string{"off (" + g.Instead + ")"}
 	case g.Off():
 		return []string{"off"}
 	}

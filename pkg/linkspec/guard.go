@@ -76,6 +76,10 @@ type Guard struct {
 	// never declared.
 	Bypass string
 
+	// Instead says what is in the place of a guard that is off, if anything is. It is
+	// never declared.
+	Instead string
+
 	// StormLimit is how many frames to groups (broadcast and multicast) may pass
 	// a second, and at once after a pause; 0 for no limit.
 	StormLimit int
@@ -87,7 +91,7 @@ type Guard struct {
 func (g Guard) Canonical() Guard {
 	c := g
 	c.MACs = canonicalMACs(g.MACs)
-	c.HostMACs, c.Router, c.Via, c.Bypass = nil, 0, "", ""
+	c.HostMACs, c.Router, c.Via, c.Bypass, c.Instead = nil, 0, "", "", ""
 	if c.HostAccess == "" {
 		c.HostAccess = HostAll
 	}

@@ -133,6 +133,8 @@ type Link struct {
 	Isolated     *bool
 	Learning     *bool // source addresses of received frames are learned
 	UnicastFlood *bool // frames to unknown stations are sent
+	BroadFlood   *bool // broadcasts are sent
+	McastFlood   *bool // frames to groups that nobody is known to have joined are sent
 	BPDUGuard    *bool // a BPDU disables the port, where the bridge speaks STP
 	RootBlock    *bool // the port does not become the root port
 	McastRouter  *bool // a query makes it a multicast router port; where the kernel has snooping
@@ -146,7 +148,8 @@ type Link struct {
 	// Stations are MAC addresses that are bound to a port: no frame that comes
 	// in elsewhere moves them. Declared: those that it must have. They go when
 	// it leaves the bridge. Observed only where Binds says so.
-	Stations []net.HardwareAddr
+	Stations   []net.HardwareAddr
+	NoStations []net.HardwareAddr // declared: those it must not have
 
 	// Shaping is observed only where it is asked for (reconcile.Kernel.Shaping);
 	// Shaped hints at it and comes with the link: a token bucket is at its root.

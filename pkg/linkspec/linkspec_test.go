@@ -64,7 +64,7 @@ func TestEveryFieldHasACaseInDiff(t *testing.T) {
 			reflect.ValueOf(&want).Elem().Field(i).Set(filled(t, f.Type))
 			got := Link{Name: "x"}
 			if len(f.Name) > 2 && f.Name[:2] == "No" { // declared absent: there must be something to be absent
-				got = Link{Name: "x", AltNames: want.NoAltNames}
+				got = Link{Name: "x", AltNames: want.NoAltNames, Stations: want.NoStations}
 				for _, p := range want.NoAddresses {
 					got.Addresses = append(got.Addresses, Address{Prefix: p})
 				}

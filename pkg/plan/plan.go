@@ -37,6 +37,8 @@ type Plan interface {
 	Settle(Facts, *types100.Result) (linkspec.State, result.Answer, error)
 	// Promise returns the state that CHECK holds the host against.
 	Promise(Facts) (linkspec.State, error)
+	// Repairs tells whether CHECK was asked to bring the promise about again.
+	Repairs() bool
 }
 
 // Facts are what a plan needs to know of the host: the observed links, by the

@@ -65,7 +65,7 @@ func Mismatch(diffs []linkspec.Difference) error {
 		msg += d.String()
 	}
 	return cnierr.New(cnierr.Mismatch,
-		"something else on the host changed it (a network manager, a plugin later in the chain, or a person): stop that, then DEL and ADD the attachment again; of what is shared, the next ADD repairs the gateway's address, sysctls, masquerading and whether the bridge is up",
+		"something else on the host changed it (a network manager, a plugin later in the chain, or a person), or the configuration or the plugins are not those of the ADD any more: stop what does it, then call CHECK with REPAIR=1 in CNI_ARGS, which puts it right under the running guest; what that cannot, such as a link that is gone, takes a DEL and an ADD",
 		"%s", msg)
 }
 

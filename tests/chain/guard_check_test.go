@@ -17,7 +17,7 @@ import (
 )
 
 // CHECK names what of the guard, or of what stands behind it, is not as ADD left
-// it, and the next ADD brings it back.
+// it, and a repair brings it back under the running guest, as does the next ADD.
 func TestGuardCheckGoesRed(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -31,6 +31,8 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		{"filter before it for one protocol", "tc filter add dev PORT ingress protocol ip pref 9 u32 match u32 0 0 flowid 1:1", []string{"after a filter u32 at preference 9"}},
 		{"learning", "ip link set PORT type bridge_slave learning on", []string{"learning is on"}},
 		{"unknown unicast", "ip link set PORT type bridge_slave flood on", []string{"flood is on"}},
+		{"broadcasts", "ip link set PORT type bridge_slave bcast_flood off", []string{"bcast_flood is off"}},
+		{"multicasts", "ip link set PORT type bridge_slave mcast_flood off", []string{"mcast_flood is off"}},
 		{"locked", "ip link set PORT type bridge_slave locked off", []string{"locked is off"}},
 		{"BPDU guard", "ip link set PORT type bridge_slave guard off", []string{"bpdu_guard is off"}},
 		{"root block", "ip link set PORT type bridge_slave root_block off", []string{"root_block is off"}},
@@ -50,6 +52,14 @@ func TestGuardCheckGoesRed(t *testing.T) {
 				a.n.holds(a.v)
 				a.h.sh(strings.ReplaceAll(test.change, "PORT", a.port))
 				wantError(t, a.n.check(a.v), 102, append(test.words, a.port)...)
+				if strings.Contains(test.change, "u32") { // which somebody has to take off first
+					wantError(t, a.n.repair(a.v), 101, a.port)
+				} else {
+					a.n.isRepaired(a.v)
+					if harm, _ := a.achieved(group("mac")[0].Frame, [vnetHeader]byte{}); harm != nil {
+						t.Errorf("after a repair: %v", harm)
+					}
+				}
 				a.n.remove(a.v)
 				a.h.sh("ip link del elsewhere 2>/dev/null || true")
 				a.n.add(a.v)

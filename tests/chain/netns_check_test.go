@@ -51,6 +51,12 @@ func TestNetnsCheckGoesRed(t *testing.T) {
 				words = append(words, names.Replace(w))
 			}
 			wantError(t, n.check(v), 102, words...)
+			switch test.name {
+			case "port deleted", "inner end renamed", "tap deleted", "namespace deleted", "namespace that is none":
+				wantError(t, n.repair(v), 102, words...)
+			default:
+				n.isRepaired(v)
+			}
 			h.sh("ip -n guests link del br9 2>/dev/null || true")
 			n.remove(v)
 			if !strings.Contains(test.name, "namespace") {

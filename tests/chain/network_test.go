@@ -143,6 +143,12 @@ func (n *network) check(v vm) error {
 	})
 }
 
+// repair is CHECK that puts right what it finds amiss.
+func (n *network) repair(v vm) error {
+	v.args = strings.Trim(v.args+";REPAIR=1", ";")
+	return n.check(v)
+}
+
 func (n *network) del(v vm) error {
 	n.h.t.Helper()
 	return n.call(func(cni *libcni.CNIConfig, list *libcni.NetworkConfigList) error {

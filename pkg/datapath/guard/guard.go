@@ -143,14 +143,17 @@ func Observe(port int) (Rules, State, error) {
 func observe(port int) (r Rules, state State, before string, err error) {
 	p, err := filter(port).Observe()
 	if err != nil || p.ID == 0 {
-		return Rules{}, Absent, p.Before, err
+		return Rules{Instead: p.Instead}, Absent, p.Before, err
+	}
+	changed := func(what string) (Rules, State, string, error) {
+		return Rules{Instead: fmt.Sprintf("program %d there %s", p.ID, what)}, Changed, p.Before, nil
 	}
 	program, err := parsed()
 	if err != nil {
 		return Rules{}, Absent, "", err
 	}
 	if !program.HasTag(p.Tag) {
-		return Rules{}, Changed, p.Before, nil
+		return changed("is of another version of the plugins, or somebody else's")
 	}
 	var shared []byte
 	var own identity
@@ -162,14 +165,14 @@ func observe(port int) (r Rules, state State, before string, err error) {
 		return err
 	})
 	if errors.Is(err, errNoMap) || err == nil && own.Ifindex != uint32(port) {
-		return Rules{}, Changed, p.Before, nil
+		return changed("does not know the port, and drops all that its guest sends")
 	}
 	if err != nil {
 		return Rules{}, Absent, "", fmt.Errorf("read rules of the guard of link %d: %w", port, err)
 	}
 	r, err = decode(shared, own)
 	if err == nil && !encodes(r, shared, own) {
-		return Rules{}, Changed, p.Before, nil
+		return changed("has rules that it was not given")
 	}
 	return r, InPlace, p.Before, err
 }

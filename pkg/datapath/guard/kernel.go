@@ -58,7 +58,7 @@ func (*Guards) Detach(port int) error { return Detach(port) }
 func (*Guards) Observe(port int) (Rules, error) {
 	r, state, err := Observe(port)
 	if state != InPlace {
-		r = Rules{}
+		r = Rules{Instead: r.Instead}
 	}
 	return r, err
 }

@@ -48,6 +48,9 @@ type Program struct {
 	// tcx, and that may accept, drop or redirect frames that the program then never
 	// sees.
 	Before string
+
+	// Instead is what has the place where the program is none of ours, for a person.
+	Instead string
 }
 
 // Loaded is a program in the kernel: a FD, or a program of package ebpf.
@@ -106,7 +109,7 @@ func (f Filter) Observe() (Program, error) {
 	}
 	there, before, err := f.find()
 	if errors.Is(err, errTaken) {
-		return Program{}, nil
+		return Program{Instead: "somebody else's filter has its preference"}, nil
 	}
 	if err != nil {
 		return Program{}, err
@@ -118,8 +121,11 @@ func (f Filter) Observe() (Program, error) {
 	if len(ids) > 0 {
 		before = beforeTCX(ids[0])
 	}
-	if there == nil || !there.DirectAction {
+	if there == nil {
 		return Program{Before: before}, nil
+	}
+	if !there.DirectAction {
+		return Program{Before: before, Instead: "its filter is there, but not direct-action"}, nil
 	}
 	return Program{ID: uint32(there.Id), Tag: there.Tag, Before: before}, nil
 }

@@ -304,7 +304,7 @@ func TestForeign(t *testing.T) {
 			err := f.Attach(p)
 			if tt.refused {
 				refusedAs(t, err, cnierr.Exists)
-				there = tcbpf.Program{}
+				there = taken
 			} else if err != nil {
 				t.Error(err)
 			}
@@ -364,6 +364,9 @@ func TestForeignTCX(t *testing.T) {
 	}
 }
 
+// taken is what is observed where somebody else has the place.
+var taken = tcbpf.Program{Instead: "somebody else's filter has its preference"}
+
 // A program of the same priority, but of another name, is not ours.
 func TestForeignProgram(t *testing.T) {
 	link := newLink(t)
@@ -373,7 +376,7 @@ func TestForeignProgram(t *testing.T) {
 	p, there := load(t, -1)
 	attach(t, theirs, p)
 	refusedAs(t, ours.Attach(p), cnierr.Exists)
-	check(t, ours, tcbpf.Program{})
+	check(t, ours, taken)
 	detach(t, ours)
 	check(t, theirs, there)
 	detach(t, theirs)

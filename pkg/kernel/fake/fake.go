@@ -156,8 +156,8 @@ func (k *Kernel) Snapshot() string {
 		if n.isDraft && n.Kind == linkspec.Tap {
 			text += "    not kept\n"
 		}
-		for mac, port := range n.static {
-			text += "    static " + mac + " " + port.Name + "\n"
+		for _, mac := range slices.Sorted(maps.Keys(n.static)) {
+			text += "    static " + mac + " " + n.static[mac].Name + "\n"
 		}
 		links = append(links, text)
 	}

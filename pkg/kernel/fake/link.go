@@ -153,7 +153,8 @@ func (k *Kernel) join(n, bridge *link) error {
 	for _, flag := range n.portFlags() {
 		*flag = new(false)
 	}
-	n.Learning, n.UnicastFlood, n.McastRouter, n.McastGroups = new(true), new(true), new(true), new(0)
+	n.Learning, n.UnicastFlood, n.BroadFlood, n.McastFlood = new(true), new(true), new(true), new(true)
+	n.McastRouter, n.McastGroups = new(true), new(0)
 	k.follow(bridge)
 	return nil
 }

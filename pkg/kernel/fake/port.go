@@ -14,7 +14,7 @@ import (
 
 // portFlags are the flags that only a port has.
 func portFlags(l *linkspec.Link) []**bool {
-	return []**bool{&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked}
+	return []**bool{&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BroadFlood, &l.McastFlood, &l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked}
 }
 
 func (n *link) portFlags() []**bool { return portFlags(&n.Link) }
@@ -31,6 +31,11 @@ func (n *link) stations() []net.HardwareAddr {
 }
 
 func (k *Kernel) setStations(n *link, change linkspec.Link) error {
+	for _, mac := range change.NoStations {
+		if n.master != nil && n.master.static[mac.String()] == n {
+			delete(n.master.static, mac.String())
+		}
+	}
 	for _, mac := range change.Stations {
 		if n.master == nil {
 			return fmt.Errorf("bind %s to the port: %w", mac, errors.New("not a port of a bridge"))

@@ -82,11 +82,11 @@ func testPortFlags(h *host) {
 	port = h.set(port, linkspec.Link{Isolated: new(false)})
 	h.shows(port, linkspec.Link{Hairpin: new(false), Isolated: new(false)})
 	h.shows(port, linkspec.Link{
-		Learning: new(true), UnicastFlood: new(true), BPDUGuard: new(false), RootBlock: new(false),
+		Learning: new(true), UnicastFlood: new(true), BroadFlood: new(true), McastFlood: new(true), BPDUGuard: new(false), RootBlock: new(false),
 		McastRouter: new(true), Locked: new(false),
 	})
 	hard := linkspec.Link{
-		Learning: new(false), UnicastFlood: new(false), BPDUGuard: new(true), RootBlock: new(true),
+		Learning: new(false), UnicastFlood: new(false), BroadFlood: new(false), McastFlood: new(false), BPDUGuard: new(true), RootBlock: new(true),
 		McastRouter: new(false), McastGroups: new(7), Locked: new(true),
 	}
 	h.shows(h.set(port, hard), hard)
@@ -108,6 +108,14 @@ func testStations(h *host) {
 		}
 	}
 	h.shows(h.link("tap0"), bound)
+
+	port = h.set(port, linkspec.Link{NoStations: []net.HardwareAddr{first, parseMAC("02:aa:00:00:00:03")}})
+	h.shows(port, linkspec.Link{NoStations: []net.HardwareAddr{first}, Stations: []net.HardwareAddr{second}})
+	h.holder("br0", first, "")
+	moved := linkspec.Link{Learning: new(false), Stations: []net.HardwareAddr{first}}
+	h.shows(h.set(other, moved), moved)
+	h.set(other, linkspec.Link{NoStations: moved.Stations})
+	port = h.set(port, bound)
 
 	learns := linkspec.Link{Learning: new(true), BPDUGuard: new(true), Stations: bound.Stations}
 	port = h.set(port, learns)

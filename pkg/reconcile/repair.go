@@ -1,0 +1,111 @@
+package reconcile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+)
+
+// Repair brings a declared state about again while whoever uses it goes on: it sets
+// what differs. It makes no links and none of somebody else's change; what it cannot
+// set is for Diff to find afterwards. It stops at the first error, and undoes nothing:
+// each step is one towards what was declared. The caller holds the lock if the state
+// is Shared.
+func Repair(k Kernel, s linkspec.State) error {
+	r := &Receipt{k: k}
+	for _, c := range s.Sysctls {
+		if err := r.sysctl(c); err != nil {
+			return err
+		}
+	}
+	if err := r.masquerade(s); err != nil {
+		return err
+	}
+	for _, want := range s.Links {
+		if err := r.repair(want); err != nil {
+			return err
+		}
+	}
+	for _, want := range s.Links {
+		if err := r.steady(want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Receipt) repair(want linkspec.Link) error {
+	if want.Role == linkspec.Joined || want.Role == linkspec.Lent {
+		return nil
+	}
+	got, err := look(r.k, want)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", want.Key(), err)
+	}
+	change, differs := linkspec.Change(want, got)
+	if !differs || want.Kind != "" && got.Kind != want.Kind {
+		return nil
+	}
+	for _, mac := range change.Stations {
+		if err := r.fetch(want, mac); err != nil {
+			return err
+		}
+	}
+	// What can only be given when a link is made.
+	change.Owner, change.Group, change.MultiQueue, change.Persist = nil, nil, nil, nil
+	change.Parent, change.VLANID, change.Deaf = nil, nil, nil
+	if err := r.k.Set(got, change); err != nil {
+		return fmt.Errorf("repair %s: %w", want.Key(), err)
+	}
+	return nil
+}
+
+// fetch takes the station away from the port of the bridge that it was bound to by
+// somebody else, unless it is that one's guest.
+func (r *Receipt) fetch(want linkspec.Link, mac net.HardwareAddr) error {
+	if want.Master == nil {
+		return nil
+	}
+	holder, err := r.k.Holder(*want.Master, mac)
+	if err != nil {
+		return fmt.Errorf("look up %s on bridge %s: %w", mac, *want.Master, err)
+	}
+	if holder == "" || holder == want.Name {
+		return nil
+	}
+	port, err := r.k.LinkIn(want.Netns, holder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", holder, err)
+	}
+	guard, err := r.k.Guard(port)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", holder, err)
+	}
+	if bytes.Equal(port.MAC, mac) || len(guard.MACs) > 0 && bytes.Equal(guard.MACs[0], mac) {
+		return cnierr.New(cnierr.Config, "give one of the two another MAC address: DEL it, and ADD it again",
+			"%s: the guest's MAC address %s is that of %s by now", want.Name, mac, holder)
+	}
+	if err := r.k.Set(port, linkspec.Link{NoStations: []net.HardwareAddr{mac}}); err != nil {
+		return fmt.Errorf("take %s from %s: %w", mac, holder, err)
+	}
+	return nil
+}
+
+// Repaired are those differences that are no more.
+func Repaired(before, after []linkspec.Difference) []linkspec.Difference {
+	return slices.DeleteFunc(slices.Clone(before), func(d linkspec.Difference) bool {
+		return slices.ContainsFunc(after, func(o linkspec.Difference) bool { return o.Link == d.Link && o.Field == d.Field })
+	})
+}

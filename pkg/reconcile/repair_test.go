@@ -1,0 +1,139 @@
+package reconcile_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
+	"github.com/microvm-cni/microvm-cni/pkg/kernel/fake"
+	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
+	"github.com/microvm-cni/microvm-cni/pkg/reconcile"
+)
+
+// guarded is what vm's port is, with its guest bound to it and a guard.
+func guarded(a attachment.Attachment) linkspec.State {
+	s := bridgeState(a, true)
+	s.Links[1].Guest, s.Links[1].Learning = nil, new(false)
+	s.Links[1].Stations = []net.HardwareAddr{a.GuestMAC()}
+	s.Links[1].Guard = &linkspec.Guard{MACs: s.Links[1].Stations, L2Only: true, HostAccess: linkspec.HostAll}
+	return s
+}
+
+// street has two guests that are as they should be.
+func street(t *testing.T) *fake.Kernel {
+	t.Helper()
+	k := fake.New()
+	for _, a := range []attachment.Attachment{vm1, vm2} {
+		apply(t, k, tapState(a), claimState(a), guarded(a))
+	}
+	return k
+}
+
+// What somebody changed is as it was afterwards, whoever has the guest's address.
+func TestRepair(t *testing.T) {
+	for name, tamper := range map[string]func(*fake.Kernel){
+		"nothing": func(*fake.Kernel) {},
+		"sysctl":  func(k *fake.Kernel) { _ = k.SetSysctl("net.ipv4.ip_forward", "0") },
+		"bridge":  func(k *fake.Kernel) { k.Edit("br0", func(l *linkspec.Link) { l.Addresses, l.Up = nil, new(false) }) },
+		"port": func(k *fake.Kernel) {
+			k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Isolated, l.MTU, l.Up = new(false), new(1400), new(false) })
+		},
+		"guard": func(k *fake.Kernel) { k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Guard = &linkspec.Guard{} }) },
+		"no port": func(k *fake.Kernel) {
+			port, _ := k.Link(vm1.TapName())
+			_ = k.Set(port, linkspec.Link{Master: new("")})
+		},
+		"station of a neighbour": func(k *fake.Kernel) { k.Bind("br0", vm1.GuestMAC(), vm2.TapName()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := street(t)
+			whole := links(k)
+			tamper(k)
+			if diffs, err := reconcile.Diff(k, guarded(vm1)); err != nil || (len(diffs) > 0) != (name != "nothing") {
+				t.Fatalf("differences before the repair: %v, %v", diffs, err)
+			}
+			if err := reconcile.Repair(k, guarded(vm1)); err != nil {
+				t.Fatal(err)
+			}
+			if after := links(k); after != whole && name != "sysctl" { // it goes for all devices
+				t.Errorf("repaired to\n%s\nwant\n%s", after, whole)
+			}
+			if diffs, err := reconcile.Diff(k, guarded(vm1)); err != nil || len(diffs) > 0 {
+				t.Errorf("differences after a repair: %v, %v", diffs, err)
+			}
+		})
+	}
+}
+
+// A repair makes no links and changes none of somebody else's, and what it cannot
+// set it leaves for Diff.
+func TestRepairLeaves(t *testing.T) {
+	joined := func(change func(*linkspec.State)) linkspec.State {
+		s := guarded(vm1)
+		s.Links[0] = linkspec.Link{Role: linkspec.Joined, Kind: linkspec.Bridge, Name: "br0", Up: new(true)}
+		change(&s)
+		return s
+	}
+	for _, c := range []struct {
+		name   string
+		state  linkspec.State
+		tamper func(*fake.Kernel)
+		left   string
+	}{
+		{"a link that is gone", guarded(vm1), func(k *fake.Kernel) {
+			port, _ := k.Link(vm1.TapName())
+			_ = k.Delete(port)
+		}, vm1.TapName() + ": link is none"},
+		{"a bridge that is somebody's", joined(func(*linkspec.State) {}), func(k *fake.Kernel) {
+			k.Edit("br0", func(l *linkspec.Link) { l.Up = new(false) })
+		}, "br0: up is off"},
+		{"the owner of a tap", joined(func(s *linkspec.State) { s.Links[1].Owner = new(uint32(77)) }), func(*fake.Kernel) {}, "user is 1000, expected 77"},
+		{"another kind of device", joined(func(s *linkspec.State) { s.Links[1].Kind = linkspec.Veth }), func(*fake.Kernel) {}, "kind is tap"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := street(t)
+			c.tamper(k)
+			before := links(k)
+			if err := reconcile.Repair(k, c.state); err != nil {
+				t.Fatal(err)
+			}
+			if after := links(k); after != before {
+				t.Errorf("left\n%s\nwhere there was\n%s", after, before)
+			}
+			diffs, err := reconcile.Diff(k, c.state)
+			if err != nil || !strings.Contains(fmt.Sprint(diffs), c.left) {
+				t.Errorf("%v, %v, want %q", diffs, err, c.left)
+			}
+		})
+	}
+}
+
+// An address that is a neighbour's own by now stays there.
+func TestRepairTakesNobodysAddress(t *testing.T) {
+	k := street(t)
+	s := guarded(vm1)
+	s.Links[1].Stations = []net.HardwareAddr{vm2.GuestMAC()}
+	before := links(k)
+	err := reconcile.Repair(k, s)
+	wantCode(t, err, cnierr.Config)
+	if !strings.Contains(fmt.Sprint(err), "is that of "+vm2.TapName()) {
+		t.Errorf("error is %v", err)
+	}
+	if after := links(k); after != before {
+		t.Errorf("left\n%s\nwhere there was\n%s", after, before)
+	}
+}
+
+func TestRepaired(t *testing.T) {
+	d := func(link, field string) linkspec.Difference {
+		return linkspec.Difference{Link: link, Field: field, Want: []string{"on"}}
+	}
+	before := []linkspec.Difference{d("a", "up"), d("a", "mtu"), d("b", "up")}
+	got := reconcile.Repaired(before, []linkspec.Difference{d("a", "mtu"), d("c", "up")})
+	if fmt.Sprint(got) != fmt.Sprint([]linkspec.Difference{before[0], before[2]}) {
+		t.Errorf("repaired: %v", got)
+	}
+}
