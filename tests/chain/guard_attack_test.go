@@ -90,7 +90,7 @@ func TestGuardStopsL2(t *testing.T)          { inEach(t, group("l2"), stopped) }
 func TestGuardStopsReach(t *testing.T)       { inEach(t, group("reach"), stopped) }
 
 // All of them once more, as segments that the kernel is to split: TCP over IPv4
-// and IPv6, and UDP.
+// and IPv6, and UDP, into datagrams and into fragments.
 func TestGuardStopsGSO(t *testing.T) {
 	var sent atomic.Int64
 	inEach(t, frames.Attacks, func(a *arena, at frames.Attempt) {
@@ -111,7 +111,45 @@ func TestGuardStopsGSO(t *testing.T) {
 	})
 }
 
-var segments = [][vnetHeader]byte{segment(1, 34, 16), segment(4, 54, 16), segment(5, 34, 6)}
+// A datagram that the kernel is to cut into fragments (UFO) may be a fragment already,
+// and not the first, whose payload is nobody's business. The kernel makes a first one of it.
+func TestGuardStopsFragmentsAsSegments(t *testing.T) {
+	reply := frames.Cat([]byte{2, 1, 6}, frames.Zeros(25), frames.MAC(frames.NeighbourMAC), frames.Zeros(202), []byte{0x63, 0x82, 0x53, 0x63, 53, 1, 2, 255})
+	request := frames.Cat([]byte{1, 1, 6}, frames.Zeros(25), frames.MAC("02:de:ad:00:00:01"), frames.Zeros(202), []byte{0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255})
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, nil, neighbourOf)
+			sent := 0
+			for _, c := range []struct{ what, mac, ip string }{
+				{"rogue server", frames.NeighbourMAC, frames.Neighbour4}, {"rogue server to all", frames.Broadcast, "255.255.255.255"}, {"starvation", frames.Broadcast, "255.255.255.255"},
+			} {
+				datagram := frames.UDP(67, 68, reply, frames.Zeros(256))
+				if c.what == "starvation" {
+					datagram = frames.UDP(68, 67, request, frames.Zeros(256))
+				}
+				for _, at := range []int{100, 0x2000 | 100, 1} {
+					f := frames.Sealed(frames.Eth(c.mac, frames.GuestMAC, frames.TypeIPv4, frames.IP4f(frames.Guest4, c.ip, frames.ProtoUDP, at, nil, datagram)))
+					for _, flags := range []byte{0, 1} {
+						h := segment(3, 34, 6)
+						h[0] = flags
+						harm, refused := a.achieved(f, h)
+						if !refused {
+							sent++
+						}
+						if len(harm) > 0 {
+							t.Errorf("%s, fragment %#x, flags %d: %s", c.what, at, flags, strings.Join(harm, ", "))
+						}
+					}
+				}
+			}
+			if sent == 0 {
+				t.Error("the kernel took none of the frames")
+			}
+		})
+	}
+}
+
+var segments = [][vnetHeader]byte{segment(1, 34, 16), segment(4, 54, 16), segment(5, 34, 6), segment(3, 34, 6)}
 
 // segment is struct virtio_net_hdr: the type, where the checksum is to begin, and
 // at which offset from there it goes.

@@ -88,12 +88,11 @@ var toServices = []struct {
 	{"ping of another address", frames.IP4(frames.Guest4, "198.51.100.1", frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16))), "198.51.100.1/32", 1, pong4, true, false},
 }
 
-// answersAtPort tells whether the host answers a connection to the MAC address of
-// the guest's port, from one of 20 ports of the guest. None may have come from there
-// before: the host would answer that again by itself.
-func (a *arena) answersAtPort(first int) bool {
+// answersAt tells whether the host answers a connection to a MAC address, from one of
+// 20 ports of the guest. None may have come from there before: the host would answer
+// that again by itself.
+func (a *arena) answersAt(mac string, first int) bool {
 	a.t.Helper()
-	mac := strings.TrimSpace(a.h.sh("ip -o link show dev " + a.port + " | sed 's/.*link.ether //; s/ .*//'"))
 	for from := first; from < first+20; from++ { // the host may be busy
 		packet := frames.IP4(frames.Guest4, "198.51.100.1", frames.ProtoTCP, frames.TCP(from, 2222))
 		toThis := func(tcp []byte) bool { return synAck(tcp) && int(binary.BigEndian.Uint16(tcp[2:])) == from }
@@ -102,6 +101,23 @@ func (a *arena) answersAtPort(first int) bool {
 		}
 	}
 	return false
+}
+
+// strangeMACs are MAC addresses that are not those of who routes for the guest.
+func (a *arena) strangeMACs() map[string]string {
+	ports := map[string]string{}
+	for line := range strings.Lines(a.h.sh("ip -o link show master br0")) {
+		name, _, _ := strings.Cut(strings.Fields(line)[1], "@")
+		_, address, _ := strings.Cut(line, "link/ether ")
+		ports[strings.TrimSuffix(name, ":")] = strings.Fields(address)[0]
+	}
+	all := map[string]string{"its port's": ports[a.port], "a neighbour's": frames.NeighbourMAC, "nobody's": "02:aa:aa:aa:aa:aa"}
+	for port, mac := range ports {
+		if port != a.port {
+			all["another port's"] = mac
+		}
+	}
+	return all
 }
 
 // What of the host a guest reaches is what hostAccess says, and what is beyond the
@@ -124,7 +140,14 @@ ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo n
 						t.Errorf("%s: answered %v, want %v", s.name, got, want)
 					}
 				}
-				atPort := a.answersAtPort(50000)
+				macs := a.strangeMACs()
+				first := 50000
+				for whose, mac := range macs {
+					if a.answersAt(mac, first) {
+						t.Errorf("the host answers to %s MAC address, %s", whose, mac)
+					}
+					first += 20
+				}
 				beyond := frames.Sealed(frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, "203.0.113.2", frames.ProtoICMP, frames.ICMP(8, frames.Zeros(16)))))
 				if !eventually(func() bool {
 					a.guest.send(beyond)
@@ -135,16 +158,50 @@ ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo n
 					t.Error("nobody beyond the host answers")
 				}
 				a.n.holds(a.v)
-				// The port's own address is the host's, too, but not to each kernel that of
-				// the port of a tap elsewhere: without a guard it is seen.
+				// Without a guard the port's own address is the host's, too, and with a tap
+				// elsewhere that of other ports; of the latter not to each kernel.
 				a.h.sh("tc qdisc del dev " + a.port + " clsact")
-				without := a.answersAtPort(51000)
-				t.Logf("the port's MAC address is the host's: %v", without)
-				if placement == "host" && !without {
-					t.Error("without a guard the host does not answer to the port's MAC address")
+				for whose, mac := range macs {
+					answers := a.answersAt(mac, first)
+					t.Logf("without a guard the host answers to %s MAC address: %v", whose, answers)
+					if placement == "host" && answers != (whose == "its port's") {
+						t.Errorf("without a guard, and to %s: the host answers %v", whose, answers)
+					}
+					first += 20
 				}
-				if want := access == "all" && without; atPort != want {
-					t.Errorf("service, by way of the port's MAC address: answered %v, want %v", atPort, want)
+			})
+		}
+	}
+}
+
+// A bridge that listens to everything hands every frame to the host's IP, which must
+// know that it is not meant: it would forward, or answer, what is for others.
+func TestGuardOnAPromiscuousBridge(t *testing.T) {
+	for placement, tap := range placements {
+		for _, access := range []string{"all", "none"} {
+			t.Run(placement+" "+access, func(t *testing.T) {
+				a := newArena(t, tap, conf{"promiscMode": true, "guard": conf{"hostAccess": access}}, neighbourOf)
+				a.h.sh("ip address add 198.51.100.1/32 dev lo")
+				a.listen("198.51.100.1:2222")
+				first := 50000
+				for whose, mac := range a.strangeMACs() {
+					if a.answersAt(mac, first) {
+						t.Errorf("the host answers to %s MAC address", whose)
+					}
+					first += 20
+				}
+				a.guest.pending()
+				a.neighbour.pending()
+				a.guest.send(frames.Sealed(frames.Eth(frames.NeighbourMAC, frames.GuestMAC, frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Neighbour4, frames.ProtoTCP, syn(2222)))))
+				a.barrier()
+				copies := 0
+				for _, f := range a.neighbour.pending() {
+					if len(f) > 34 && bytes.Equal(f[26:30], []byte{10, 1, 0, 11}) && f[23] == 6 {
+						copies++
+					}
+				}
+				if copies != 1 {
+					t.Errorf("the neighbour gets %d copies of a frame", copies)
 				}
 			})
 		}

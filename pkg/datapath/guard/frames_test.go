@@ -36,7 +36,7 @@ func try(t *testing.T, attempts []frames.Attempt) {
 					continue
 				}
 				want := a.By
-				if several := severalRequests(a); gso != 0 && want == passed.String() && several != "" {
+				if several := notASegment(a); gso != 0 && want == passed.String() && several != "" {
 					want = several
 				}
 				if _, why := m.judge(t, a.Frame); why.String() != want {

@@ -27,7 +27,7 @@ func (o *oracle) ip6Allowed(b []byte) bool {
 		return false
 	}
 	p := packet6{nobody: none(src), hops: b[7], protocol: b[6], payload: rest[:length]}
-	if !p.nobody && !o.own(src) || !o.reachable(dst) || !p.unwrap() {
+	if !p.nobody && !o.own(src) || !o.reachable(dst) || !p.unwrap() || p.fragment && o.segments {
 		return false
 	}
 	if p.later {

@@ -122,6 +122,9 @@ func (o *oracle) ip4Allowed(b []byte) bool {
 	if none(ip.SrcIP) && !discover || !none(ip.SrcIP) && !o.own(ip.SrcIP) || !o.reachable(ip.DstIP) {
 		return false
 	}
+	if !whole && o.segments {
+		return false
+	}
 	p := ip.Payload
 	switch ip.Protocol {
 	case layers.IPProtocolIGMP:

@@ -7,6 +7,7 @@
 #include <linux/bpf.h>
 #include <linux/errno.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/pkt_cls.h>
@@ -89,6 +90,14 @@ static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
  */
 #define CHECKSUM_AT cb[1]
 #define PAYLOAD_AT cb[2]
+
+/*
+ * And why the frame may not be a segment (GSO), 0 for that it may: whoever cuts up
+ * one that is a fragment numbers the pieces anew, so that the first is one that nobody
+ * judged.
+ */
+#define SEGMENT cb[3]
+#define IF(bit, reason) ((bit) * (WITHOUT == (reason) ? 0 : (reason)))
 
 /* 0 or 1, which the compiler does not make a branch of. */
 static __always_inline __u64 bit(__u64 bits, __u32 n)
@@ -214,6 +223,21 @@ static __always_inline void sample(struct __sk_buff *skb, __u32 port, __u64 why)
 	bpf_skb_load_bytes(skb, 0, s->frame, n);
 }
 
+/*
+ * bpf_redirect_peer() calls every frame one to the host, whose IP then takes what
+ * the bridge hands up for an address of another port's, or in promiscuous mode for any.
+ * For its own the bridge says so itself.
+ */
+static __always_inline void address(struct frame *f)
+{
+	__u32 type = PACKET_OTHERHOST;
+
+	if (GROUP(f->dst))
+		type = f->dst == 0xffffffffffffULL ? PACKET_BROADCAST : PACKET_MULTICAST;
+	if (f->skb->pkt_type != type)
+		bpf_skb_change_type(f->skb, type);
+}
+
 SEC("tc")
 int guard(struct __sk_buff *skb)
 {
@@ -227,13 +251,17 @@ int guard(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	skb->CHECKSUM_AT = 0;
 	skb->PAYLOAD_AT = 0;
+	skb->SEGMENT = 0;
 	why = judge(&f);
+	if (why == PASSED && skb->gso_size)
+		why = skb->SEGMENT;
 	if (why == PASSED)
 		why = storm(&f);
 	if (why == PASSED)
 		why = checksum(&f);
 	if (why == PASSED) {
 		__sync_fetch_and_add(&f.port->passed, 1);
+		address(&f);
 		return TC_ACT_UNSPEC;
 	}
 	why = forget(skb, why);

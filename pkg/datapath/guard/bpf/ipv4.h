@@ -131,6 +131,7 @@ static __always_inline enum reason ipv4(struct frame *f)
 			       !gateway4(f, ip->dst));
 	if (ip->protocol == IPPROTO_IGMP)
 		return igmp(f, ip, total);
+	f->skb->SEGMENT = IF(!!(ip->fragment & bpf_htons(MORE_FRAGMENTS | FRAGMENT_OFFSET)), IP4_FRAGMENT);
 	if (ip->fragment & bpf_htons(FRAGMENT_OFFSET)) {
 		if (ip->protocol == IPPROTO_ICMP)
 			s = SERVICE_BASIC;

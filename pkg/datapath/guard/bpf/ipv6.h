@@ -24,8 +24,6 @@ struct chain {
 	__u64 next, fragment, later, someone, hop_limit;
 };
 
-#define IF(bit, reason) ((bit) * (WITHOUT == (reason) ? 0 : (reason)))
-
 /* The headers before the transport's, each there in full. */
 static __always_inline enum reason extensions(struct frame *f, struct chain *c)
 {
@@ -210,6 +208,7 @@ static __always_inline enum reason ipv6(struct frame *f)
 	why = extensions(f, &c);
 	if (why != PASSED)
 		return why;
+	f->skb->SEGMENT = IF(c.fragment, IP6_FRAGMENT);
 	why = c.later ? later6(&c, &s) : transport6(f, &c, &s);
 	if (why != PASSED)
 		return why;
