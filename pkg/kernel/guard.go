@@ -69,14 +69,10 @@ func (k *Kernel) GuardDrops(port string) (map[string]uint64, error) {
 
 func (k *Kernel) setGuard(l, change linkspec.Link) error {
 	switch {
-	case change.Guard == nil:
-		return nil
-	case k.guards == nil && change.Guard.Off():
+	case change.Guard == nil || change.Guard.Off():
 		return nil
 	case k.guards == nil:
 		return wrap("guard", errors.ErrUnsupported)
-	case change.Guard.Off():
-		return wrap("take off guard", k.guards.Detach(l.Index))
 	}
 	g := *change.Guard
 	if g.Via != "" {
@@ -90,6 +86,14 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 		toldOf(&g, decodeLink(reply).link, l)
 	}
 	return wrap("attach guard", k.guards.Attach(l.Index, g))
+}
+
+// takeOffGuard comes when a port that is to leave its bridge has left.
+func (k *Kernel) takeOffGuard(l, change linkspec.Link) error {
+	if change.Guard == nil || !change.Guard.Off() || k.guards == nil {
+		return nil
+	}
+	return wrap("take off guard", k.guards.Detach(l.Index))
 }
 
 // Guard returns the port's guard. One that was told of another router than the

@@ -44,7 +44,7 @@ func (k *Kernel) set(l, change linkspec.Link) error {
 			"what an upper device hears can only be set when it is made")
 	}
 	steps := []func(l, change linkspec.Link) error{
-		k.setDown, k.setAltNames, k.setIPv6, k.setIPv4, k.setGuard, k.setAttributes, k.setNewIPv6, k.setFiltering, k.setPortFlags, k.setVLANs, k.setInVLANs, k.setCarried,
+		k.setDown, k.setAltNames, k.setIPv6, k.setIPv4, k.setGuard, k.setAttributes, k.takeOffGuard, k.setNewIPv6, k.setFiltering, k.setPortFlags, k.setVLANs, k.setInVLANs, k.setCarried,
 		k.setStations, k.setShaping, k.setAddresses, k.setSplice, k.setUnqueued, k.setShortcut, k.setUp,
 	}
 	for _, step := range steps {
