@@ -1,10 +1,12 @@
 package config
 
 import (
+	"encoding/json"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 )
@@ -36,7 +38,6 @@ type Guard struct {
 const (
 	defaultStormLimit = 1000    // frames a second
 	maxStormLimit     = 1000000 // no tap carries more
-	maxExtraAddresses = 16      // what the program's table holds
 	maxExtraMACs      = 7       // the guest's own is the eighth
 )
 
@@ -45,6 +46,7 @@ var guardKeys = []string{"mode", "addresses", "macs", "isolate", "hostAccess", "
 // guard reads "guard", and "macspoofchk", which asks for a part of what a guard does.
 func (r *reader) guard() Guard {
 	sub := r.object("guard")
+	maps.DeleteFunc(sub.vals, func(key string, _ json.RawMessage) bool { return strings.Contains(key, "/") }) // remarks, as at the top
 	for _, key := range slices.Sorted(maps.Keys(sub.vals)) {
 		if !slices.Contains(guardKeys, key) {
 			advice := "remove the key; guard knows mode, addresses, macs, isolate, hostAccess, metadata, stormLimit"
@@ -111,17 +113,26 @@ func (r *reader) prefixes(key string) []netip.Prefix {
 		if addr, single := netip.ParseAddr(text); single == nil && addr.Zone() == "" {
 			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
-		if err != nil || p.Addr().Is4In6() || p.Addr().IsMulticast() || p.Addr().IsUnspecified() && p.Bits() != 0 {
+		if err != nil || !usable(p) {
 			r.fail(cnierr.New(cnierr.Config, "write addresses like 10.0.0.5 or fd00::5, or subnets like 10.1.0.0/24 or fd01::/64",
 				"%s: %s is no address that a guest could use", r.at(key), quote(text)))
 			return nil
 		}
-		list = append(list, p.Masked())
-	}
-	if len(list) > maxExtraAddresses {
-		r.fail(cnierr.New(cnierr.Config, "write subnets instead of single addresses", "%s: more than %d entries", r.at(key), maxExtraAddresses))
+		if p != p.Masked() {
+			r.fail(cnierr.New(cnierr.Config, "write "+p.Addr().String()+" for the address, or "+p.Masked().String()+" for the whole subnet",
+				"%s: %s is an address with a length, which may mean either", r.at(key), quote(text)))
+			return nil
+		}
+		list = append(list, p)
 	}
 	return list
+}
+
+// usable tells whether a guest could send from there. Any address of a family is 0.0.0.0/0
+// or ::/0.
+func usable(p netip.Prefix) bool {
+	a := p.Addr()
+	return !a.Is4In6() && !a.IsMulticast() && !a.IsLoopback() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && (!a.IsUnspecified() || p.Bits() == 0)
 }
 
 func (r *reader) macs(key string) []net.HardwareAddr {
@@ -135,7 +146,7 @@ func (r *reader) macs(key string) []net.HardwareAddr {
 		list = append(list, mac)
 	}
 	if len(list) > maxExtraMACs {
-		r.fail(cnierr.New(cnierr.Config, "give the guest a network of its own without a guard", "%s: more than %d entries", r.at(key), maxExtraMACs))
+		r.fail(cnierr.New(cnierr.Config, "allow fewer, or give the guest a network of its own without a guard: its bridge asks all ports for stations that it does not know", "%s: more than %d entries", r.at(key), maxExtraMACs))
 	}
 	return list
 }

@@ -114,8 +114,27 @@ func (r *reader) flag(key string) (b bool) {
 }
 
 func (r *reader) texts(key string) (list []string) {
-	r.decode(key, &list, "a list of strings", `write it as ["...", "..."]`)
+	const want, advice = "a list of strings", `write it as ["...", "..."]`
+	var items []json.RawMessage
+	r.decode(key, &items, want, advice)
+	for i, raw := range items {
+		var text string
+		if isNull(raw) || json.Unmarshal(raw, &text) != nil {
+			r.fail(wrongType(r.at(key)+"["+strconv.Itoa(i)+"]", "a string", raw, advice))
+			return nil
+		}
+		list = append(list, text)
+	}
 	return list
+}
+
+// within says of an error of keysOf where the object is.
+func (r *reader) within(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := cnierr.Find(err, cnierr.Decoding, objectDetails)
+	return cnierr.New(e.Code, e.Details, "%s: %w", r.path, err)
 }
 
 // number reads a whole number from least to most; 0 if there is none.
@@ -145,7 +164,10 @@ func (r *reader) number(key, unit string, least, most int64) int64 {
 // object reads an object inside of the object; an empty one if there is none.
 func (r *reader) object(key string) *reader {
 	sub := &reader{path: r.at(key)}
-	r.decode(key, &sub.vals, "an object", `write it as {"...": ...}`)
+	if r.decode(key, &sub.vals, "an object", `write it as {"...": ...}`) {
+		_, err := keysOf(r.vals[key])
+		r.fail(sub.within(err))
+	}
 	return sub
 }
 
@@ -158,6 +180,9 @@ func (r *reader) objects(key string) []*reader {
 		sub := &reader{path: r.at(key) + "[" + strconv.Itoa(i) + "]"}
 		if err := json.Unmarshal(raw, &sub.vals); err != nil || sub.vals == nil {
 			r.fail(wrongType(sub.path, "an object", raw, `write it as {"...": ...}`))
+		} else {
+			_, err := keysOf(raw)
+			r.fail(sub.within(err))
 		}
 		subs = append(subs, sub)
 	}

@@ -53,7 +53,7 @@ func parseMAC(code cnierr.Code, source, text string) (net.HardwareAddr, error) {
 	if text == "" {
 		return nil, nil
 	}
-	const advice = "give 6 bytes such as 02:00:00:12:34:56, or nothing to have one derived"
+	const advice = "give 6 bytes such as 02:00:00:12:34:56, or, for a NIC, nothing to have one derived"
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(mac) != 6 {
 		return nil, cnierr.New(code, advice, "%s: %s is not a MAC address of 6 bytes", source, quote(text))

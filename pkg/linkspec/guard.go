@@ -217,6 +217,7 @@ func (g Guard) Check() error {
 }
 
 func (g Guard) checkCounts() error {
+	const ofAddresses = "write them as fewer, shorter prefixes, or allow fewer: the guest's own from IPAM count, and of IPv6 the link-local address of each MAC address"
 	c := g.Canonical()
 	subnets := 0 // that have to be there
 	if g.Isolate {
@@ -231,18 +232,18 @@ func (g Guard) checkCounts() error {
 		}
 	}
 	for _, n := range []struct {
-		what     string
-		got, max int
+		what, advice string
+		got, max     int
 	}{
-		{"MAC addresses", len(c.MACs), MaxGuardMACs},
-		{"IPv4 addresses", v4, MaxGuardAddresses},
-		{"IPv6 addresses", v6, MaxGuardAddresses},
-		{"gateways", len(c.Gateways), MaxGuardGateways},
-		{"subnets", subnets, MaxGuardSubnets},
-		{"MAC addresses of the host", len(c.HostMACs), MaxGuardHostMACs},
+		{"MAC addresses", "allow fewer", len(c.MACs), MaxGuardMACs},
+		{"IPv4 addresses", ofAddresses, v4, MaxGuardAddresses},
+		{"IPv6 addresses", ofAddresses, v6, MaxGuardAddresses},
+		{"gateways", "give the guest fewer addresses with gateways", len(c.Gateways), MaxGuardGateways},
+		{"subnets", "write them as fewer, shorter prefixes, or do not isolate", subnets, MaxGuardSubnets},
+		{"MAC addresses of the host", "use a bridge with fewer", len(c.HostMACs), MaxGuardHostMACs},
 	} {
 		if n.got > n.max {
-			return cnierr.New(cnierr.Config, "write them as fewer, shorter prefixes, or allow fewer", "the guard holds %d %s at most, not %d", n.max, n.what, n.got)
+			return cnierr.New(cnierr.Config, n.advice, "the guard holds %d %s at most, not %d", n.max, n.what, n.got)
 		}
 	}
 	if g.StormLimit < 0 || g.StormLimit > 1e9 {

@@ -295,6 +295,9 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	}
 	needs := Needs{Uplink: uplinkOf(conf), Bridge: conf.Bridge, MustExist: conf.Existing, Delegate: delegate(conf.IPAM, conf.DelegateArgs)}
 	p := &bridgePlan{conf: conf}
+	if err := p.checkGuard(); err != nil {
+		return Needs{}, err
+	}
 	needs.Observe, needs.Fits = []string{conf.Bridge}, p.fits
 	if conf.IsGateway {
 		needs.Sysctls = forwarding([]gateway{{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}})

@@ -50,18 +50,29 @@ var likely = []*types100.IPConfig{
 // Guard is the guard of a guest with such addresses, as far as the configuration
 // alone decides it.
 func (p *bridgePlan) Guard() linkspec.Guard {
-	if p.conf.Guard.Off {
+	g, err := p.likelyRules(p.guestMAC())
+	if err != nil { // more addresses than there is room for, perhaps: Settle will say
 		return linkspec.Guard{}
+	}
+	return g
+}
+
+func (p *bridgePlan) likelyRules(mac net.HardwareAddr) (linkspec.Guard, error) {
+	if p.conf.Guard.Off {
+		return linkspec.Guard{}, nil
 	}
 	var ips []*types100.IPConfig
 	if p.conf.IPAM != nil {
 		ips = likely
 	}
-	g, err := p.rules(Facts{}, p.guestMAC(), ips)
-	if err != nil { // more addresses than there is room for, perhaps: Settle will say
-		return linkspec.Guard{}
-	}
-	return g
+	return p.rules(Facts{}, mac, ips)
+}
+
+// checkGuard tells whether there is room for what the configuration allows beside the
+// address of each family that a guest may get.
+func (p *bridgePlan) checkGuard() error {
+	_, err := p.likelyRules(net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	return err
 }
 
 func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConfig) (linkspec.Guard, error) {

@@ -300,7 +300,7 @@ func (r *Receipt) stations(want, got linkspec.Link) error {
 		}
 		if holder != "" && holder != want.Name {
 			return cnierr.New(cnierr.Config,
-				"give this guest another MAC address (capability mac, or CNI_ARGS MAC=...), or remove "+holder+" if its guest is gone",
+				"give this guest another MAC address (capability mac, or CNI_ARGS MAC=...), or remove "+holder+" if its guest is gone; `bridge fdb show` tells why it has the address",
 				"%s: the guest's MAC address %s is taken on bridge %s, by %s", want.Name, want.Guest, *want.Master, holder)
 		}
 	}

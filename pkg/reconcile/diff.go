@@ -21,14 +21,25 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 	for _, want := range s.Links {
 		got, err := look(k, want)
 		if errors.Is(err, fs.ErrNotExist) {
-			diffs = append(diffs, linkspec.Absent(want))
+			d, err := absent(k, want)
+			if err != nil {
+				return nil, nil, err
+			}
+			diffs = append(diffs, d)
 			continue
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", want.Key(), err)
 		}
 		observed[want.Key()] = got
-		diffs = append(diffs, linkspec.Diff(want, got)...)
+		for _, d := range linkspec.Diff(want, got) {
+			if d.Field == "fdb" && len(want.Stations) == 1 {
+				if d.Got, err = whereabouts(k, want); err != nil {
+					return nil, nil, err
+				}
+			}
+			diffs = append(diffs, d)
+		}
 	}
 	for _, c := range s.Sysctls {
 		value, err := k.Sysctl(c.Key)
@@ -44,6 +55,38 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 		return nil, nil, err
 	}
 	return append(diffs, missing...), observed, nil
+}
+
+// absent is the difference of a link that is not there by its name: it may have
+// another one by now.
+func absent(k Kernel, want linkspec.Link) (linkspec.Difference, error) {
+	for _, handle := range want.AltNames {
+		got, err := k.LinkIn(want.Netns, handle)
+		if err == nil {
+			return linkspec.Difference{Link: want.Key(), Field: "name", Want: []string{want.Name}, Got: []string{got.Name}}, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return linkspec.Difference{}, fmt.Errorf("look up %s: %w", handle, err)
+		}
+	}
+	return linkspec.Absent(want), nil
+}
+
+// whereabouts tells where the station is bound to that is not bound to its port.
+func whereabouts(k Kernel, want linkspec.Link) ([]string, error) {
+	if want.Master == nil {
+		return nil, nil
+	}
+	holder, err := k.Holder(*want.Master, want.Stations[0])
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && holder == "":
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look up %s on bridge %s: %w", want.Stations[0], *want.Master, err)
+	case holder == want.Name:
+		return []string{"one that may move"}, nil
+	}
+	return []string{"at " + holder}, nil
 }
 
 // mismatch is the error that names the differences; nil if there are none.

@@ -150,6 +150,7 @@ func rewindStdin() ([]byte, error) {
 	if err != nil {
 		return nil, cnierr.New(cnierr.IO, "the runtime must write the network configuration to the plugin's standard input", "read standard input: %w", err)
 	}
+	stdin = removable(stdin)
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, cnierr.New(cnierr.IO, "the plugin may open too few files: raise the runtime's limit", "open pipe: %w", err)
@@ -206,6 +207,27 @@ func printError(w io.Writer, err error, cniVersion string) {
 // what to do, or from the skeleton, whose details, if any, do not.
 func hasRemedy(e *types.Error) bool {
 	return e.Details != "" && e.Msg != "incompatible CNI versions"
+}
+
+// removable is the configuration with a version that the skeleton takes, where DEL
+// is to go by one that nobody knows: what ADD refuses must not keep anybody from
+// cleaning up.
+func removable(stdin []byte) []byte {
+	var conf map[string]json.RawMessage
+	if os.Getenv("CNI_COMMAND") != "DEL" || json.Unmarshal(stdin, &conf) != nil || conf["cniVersion"] == nil {
+		return stdin
+	}
+	var known string
+	if json.Unmarshal(conf["cniVersion"], &known) == nil && slices.Contains(version.All.SupportedVersions(), known) {
+		return stdin
+	}
+	conf["cniVersion"], _ = json.Marshal(version.Current())
+	delete(conf, "prevResult") // of that version
+	again, err := json.Marshal(conf)
+	if err != nil {
+		return stdin
+	}
+	return again
 }
 
 // remedies say what to do about the errors that the skeleton finds itself.
