@@ -99,7 +99,7 @@ func mismatch(diffs []linkspec.Difference) error {
 
 // Mismatch is the error that names the differences between what was declared
 // and what there is.
-func Mismatch(diffs []linkspec.Difference) error {
+func Mismatch(diffs []linkspec.Difference) *cnierr.Error {
 	var msg string
 	for i, d := range diffs {
 		if i > 0 {

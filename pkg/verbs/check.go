@@ -37,9 +37,13 @@ func (c *call) check(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	c.noteGuards(promise)
+	told := c.noteGuards(promise)
 	if len(diffs) > 0 {
-		errs = append(errs, reconcile.Mismatch(diffs))
+		err := reconcile.Mismatch(diffs)
+		for _, text := range told { // of a plugin that fails, libcni does not show standard error
+			err.Details += "; " + text
+		}
+		errs = append(errs, err)
 	}
 	if d := c.delegate(p.Delegate()); d != nil && d.Check {
 		errs = append(errs, d.check(ctx))

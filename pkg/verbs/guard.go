@@ -17,25 +17,28 @@ func (c *call) note(format string, a ...any) {
 }
 
 // noteGuards tells what the guards of the declared ports stopped so far, and
-// which ports have none.
-func (c *call) noteGuards(s linkspec.State) {
+// which ports have none. It returns what it told.
+func (c *call) noteGuards(s linkspec.State) (told []string) {
 	for _, l := range s.Links {
 		switch {
 		case l.Guard == nil:
 		case l.Guard.Off():
 			c.note(`port %s has no guard ("mode": "off"): its guest may send what it likes`, l.Name)
 		default:
-			c.noteDrops(l.Name)
+			if text := c.noteDrops(l.Name); text != "" {
+				told = append(told, text)
+			}
 		}
 	}
+	return told
 }
 
-// noteDrops tells what the guard of a port stopped. It is only talk: what cannot
-// be counted fails nothing.
-func (c *call) noteDrops(port string) {
+// noteDrops tells what the guard of a port stopped, and returns that. It is only talk:
+// what cannot be counted fails nothing.
+func (c *call) noteDrops(port string) string {
 	drops, err := c.k.GuardDrops(port)
 	if err != nil || len(drops) == 0 {
-		return
+		return ""
 	}
 	var sum uint64
 	var words []string
@@ -43,5 +46,7 @@ func (c *call) noteDrops(port string) {
 		sum += drops[reason]
 		words = append(words, fmt.Sprintf("%s %d", reason, drops[reason]))
 	}
-	c.note("guard of %s dropped %d frames: %s", port, sum, strings.Join(words, ", "))
+	text := fmt.Sprintf("guard of %s dropped %d frames: %s", port, sum, strings.Join(words, ", "))
+	c.note("%s", text)
+	return text
 }

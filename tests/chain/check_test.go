@@ -17,7 +17,7 @@ func TestCheckGoesRed(t *testing.T) {
 		{"tap un-enslaved", "ip link set TAP nomaster", []string{"TAP", "master is none", "br0"}},
 		{"tap on another bridge", "ip link add br9 type bridge && ip link set TAP master br9", []string{"TAP", "master is br9"}},
 		{"tap down", "ip link set TAP down", []string{"TAP", "up is off"}},
-		{"tap renamed", "ip link set TAP down && ip link set TAP name other && ip link set other up", []string{"TAP"}},
+		{"tap renamed", "ip link set TAP down && ip link set TAP name other && ip link set other up", []string{"TAP: name is other, expected TAP"}},
 		{"MTU", "ip link set TAP mtu 1400", []string{"TAP", "mtu is 1400", "1500"}},
 		{"MAC", "ip link set TAP address 02:99:99:99:99:99", []string{"TAP", "link/ether is 02:99:99:99:99:99"}},
 		{"alias", "ip link set TAP alias ''", []string{"TAP", "alias is"}},

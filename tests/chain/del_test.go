@@ -1,7 +1,9 @@
 package chain
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -176,6 +178,28 @@ func TestRemovalAfterTheBridgeChanged(t *testing.T) {
 			}
 			h.empty()
 			nic.same(t)
+		})
+	}
+}
+
+// DEL goes by a configuration whose version nobody knows: one that was changed while
+// guests run.
+func TestRemovalOfAnUnknownVersion(t *testing.T) {
+	for _, version := range []any{"1.2.0", "99", "", 7} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			h := newHost(t)
+			n, v := h.pair(nil), h.vm("vm1")
+			w := &walk{n: n, v: v}
+			if a, ok := w.add(t); !ok {
+				t.Fatal(a.stdout)
+			}
+			for i := range slices.Backward(n.plugins) {
+				result := w.result
+				result["cniVersion"] = version
+				a := h.exec(call{plugin: n.plugins[i].plugin(), verb: "DEL", vm: v, stdin: n.single(i, conf{"cniVersion": version, "prevResult": result})})
+				a.silent(t)
+			}
+			h.empty()
 		})
 	}
 }

@@ -38,8 +38,8 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		{"root block", "ip link set PORT type bridge_slave root_block off", []string{"root_block is off"}},
 		{"multicast router", "ip link set PORT type bridge_slave mcast_router 1", []string{"mcast_router is on"}},
 		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
-		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is", frames.GuestMAC}},
-		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is", frames.GuestMAC}},
+		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is at elsewhere", frames.GuestMAC}},
+		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is one that may move", frames.GuestMAC}},
 	} {
 		for placement, tap := range placements {
 			t.Run(placement+" "+test.name, func(t *testing.T) {
@@ -259,6 +259,9 @@ func TestGuardTellsWhatItDropped(t *testing.T) {
 				got := a.h.exec(check)
 				if got.exit != code || got.stderr != said {
 					t.Errorf("CHECK: exit %d, stderr %q", got.exit, got.stderr)
+				}
+				if told := strings.Contains(got.stdout, strings.TrimSpace(strings.TrimPrefix(said, "microvm-bridge: "))); told != (code == 1) {
+					t.Errorf("CHECK: exit %d, stdout %q", got.exit, got.stdout)
 				}
 				a.h.sh("ip link set " + a.port + " type bridge_slave learning on")
 			}

@@ -5,6 +5,15 @@ import (
 	"testing"
 )
 
+// addresses are so many of a network of somebody's.
+func addresses(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("10.9.9.%d", i+1))
+	}
+	return all
+}
+
 // STATUS says whether an ADD would work now.
 func TestStatus(t *testing.T) {
 	existing := plain.with(conf{"bridgeMode": "existing"})
@@ -28,6 +37,8 @@ func TestStatus(t *testing.T) {
 		{"IPAM fails otherwise", plain.with(conf{"ipam": conf{"type": "moody", "code": 7}}), "", 50, []string{"moody", "no"}},
 		{"IPAM knows no STATUS", plain.with(conf{"ipam": conf{"type": "moody", "code": 4}}), "", 0, nil},
 		{"unknown user", tap.with(conf{"owner": "no-such-user"}), "", 7, []string{"no-such-user"}},
+		{"no room for addresses", gateway.with(conf{"guard": conf{"addresses": addresses(16)}}), "", 7, []string{"16 IPv4 addresses", "17"}},
+		{"room for addresses", gateway.with(conf{"guard": conf{"addresses": addresses(15)}}), "", 0, nil},
 		{"misspelled key", plain.with(conf{"brigde": "x"}), "", 2, []string{"brigde"}},
 		{"no tun", tap, "mount -t tmpfs tmpfs /dev/net", 50, []string{"/dev/net/tun"}},
 	} {
