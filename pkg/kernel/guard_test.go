@@ -46,8 +46,8 @@ func TestGuardOutlastsThePort(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := k.Close(); err != nil {
-			t.Error(err)
+		if failure := k.Close(); failure != nil {
+			t.Error(failure)
 		}
 	})
 	was, err := k.Link("t0")
@@ -56,7 +56,7 @@ func TestGuardOutlastsThePort(t *testing.T) {
 	}
 	want := linkspec.Link{Name: "t0", Master: new("br0"), Up: new(true), Guard: &linkspec.Guard{MACs: []net.HardwareAddr{{2, 0, 0, 0, 0, 1}}}}
 	for _, change := range []linkspec.Link{want, linkspec.Undo(want, was)} {
-		if err := k.Set(was, change); err != nil {
+		if err = k.Set(was, change); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -113,7 +113,7 @@ var fields = []field{
 		name: "no fdb", rule: lacks, texts: func(l *Link) []string { return macTexts(l.NoStations) },
 		observed: func(l *Link) []string { return macTexts(l.Stations) },
 		take:     func(dst, src *Link) { dst.NoStations = src.NoStations },
-		undo:     func(dst, want, got *Link) { dst.Stations = slices.Clone(got.Stations) },
+		undo:     func(dst, _, got *Link) { dst.Stations = slices.Clone(got.Stations) },
 	},
 	{
 		name: "limit", texts: func(l *Link) []string { return l.Shaping.texts() },

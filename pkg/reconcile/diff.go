@@ -21,8 +21,8 @@ func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]link
 	for _, want := range s.Links {
 		got, err := look(k, want)
 		if errors.Is(err, fs.ErrNotExist) {
-			d, err := absent(k, want)
-			if err != nil {
+			var d linkspec.Difference
+			if d, err = absent(k, want); err != nil {
 				return nil, nil, err
 			}
 			diffs = append(diffs, d)

@@ -141,10 +141,11 @@ func TestAttachTakesWhatIsReady(t *testing.T) {
 		}
 		g := &Guards{expected: w, ready: make(chan loaded, 1)}
 		g.ready <- ready
-		if err := g.Attach(port, r); err != nil {
+		if err = g.Attach(port, r); err != nil {
 			t.Fatal(err)
 		}
-		if got, state, err := Observe(port); err != nil || state != InPlace || !got.Equal(r.Canonical()) {
+		got, state, err := Observe(port)
+		if err != nil || state != InPlace || !got.Equal(r.Canonical()) {
 			t.Errorf("port %d: %v, %v, %q", port, state, err, got.Texts())
 		}
 		there, err := filter(port).Observe()
@@ -168,7 +169,7 @@ func TestAttachTakesWhatIsReady(t *testing.T) {
 	if first != id {
 		t.Errorf("the port has program %d, and %d was ready", first, id)
 	}
-	if err := ready[0].Close(); err != nil {
+	if err = ready[0].Close(); err != nil {
 		t.Fatal(err)
 	}
 	there, err := w.find(func(loaded) bool { return true })

@@ -45,26 +45,26 @@ func run(plugins string) error {
 		}
 		defer func() { _ = os.RemoveAll(leases) }()
 		n := network{plugins: plugins, bridge: "br"}
-		if err := attachments(n, "the host's only guest, without addresses"); err != nil {
+		if err = attachments(n, "the host's only guest, without addresses"); err != nil {
 			return err
 		}
 		n.leases = leases
-		if err := attachments(n, "the host's only guest, with host-local"); err != nil {
+		if err = attachments(n, "the host's only guest, with host-local"); err != nil {
 			return err
 		}
 		// From here on the host has the program.
 		other := n
 		other.bridge = "other"
-		if err := other.stay(); err != nil {
+		if err = other.stay(); err != nil {
 			return err
 		}
-		if err := attachments(n, "a bridge's first guest, on a host with others, with host-local"); err != nil {
+		if err = attachments(n, "a bridge's first guest, on a host with others, with host-local"); err != nil {
 			return err
 		}
-		if err := n.stay(); err != nil {
+		if err = n.stay(); err != nil {
 			return err
 		}
-		if err := attachments(n, "one more guest, with host-local"); err != nil {
+		if err = attachments(n, "one more guest, with host-local"); err != nil {
 			return err
 		}
 		// The kernel shows the oldest programs first.
@@ -74,7 +74,7 @@ func run(plugins string) error {
 		}
 		defer end()
 		n.bridge, n.limit = "late", 999
-		if err := n.stay(); err != nil {
+		if err = n.stay(); err != nil {
 			return err
 		}
 		return attachments(n, fmt.Sprintf("one more guest, with host-local, behind %d programs of others", others))
