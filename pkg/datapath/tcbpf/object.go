@@ -128,16 +128,15 @@ func (o *Object) tagged(tag []byte) bool {
 }
 
 // Find returns a program in the kernel with this code, and its maps, that ok
-// takes. The caller closes both; -1 and nil are none. It looks at every program,
-// for a few microseconds each. It takes CAP_SYS_ADMIN.
+// takes. The caller closes both; -1 and nil are none. A look at a program takes a few
+// microseconds, and a host may have hundreds: those of others are mostly all older, or
+// all newer, so the search comes from both ends. It takes CAP_SYS_ADMIN.
 func (o *Object) Find(ok func(FD, Maps) bool) (FD, Maps, error) {
-	for id := uint32(0); ; {
-		var err error
-		if id, err = programAfter(id); errors.Is(err, unix.ENOENT) {
-			return -1, nil, nil
-		} else if err != nil {
-			return -1, nil, err
-		}
+	ids, err := programs()
+	if err != nil {
+		return -1, nil, err
+	}
+	for _, id := range fromBothEnds(ids) {
 		p, maps, err := o.look(id)
 		if err != nil {
 			return -1, nil, err
@@ -149,6 +148,31 @@ func (o *Object) Find(ok func(FD, Maps) bool) (FD, Maps, error) {
 			return -1, nil, err
 		}
 	}
+	return -1, nil, nil
+}
+
+// programs are the ids of all programs in the kernel, oldest first.
+func programs() (ids []uint32, err error) {
+	for id := uint32(0); ; ids = append(ids, id) {
+		if id, err = programAfter(id); errors.Is(err, unix.ENOENT) {
+			return ids, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fromBothEnds is the first, the last, the second, the last but one, and so on.
+func fromBothEnds(ids []uint32) []uint32 {
+	order := make([]uint32, 0, len(ids))
+	for len(ids) > 0 {
+		order = append(order, ids[0])
+		if ids = ids[1:]; len(ids) > 0 {
+			order = append(order, ids[len(ids)-1])
+			ids = ids[:len(ids)-1]
+		}
+	}
+	return order
 }
 
 // look returns the program with that id if it has this code, and is still there.

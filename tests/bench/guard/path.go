@@ -76,7 +76,7 @@ func (a *attachment) call(plugin, verb string) ([]byte, error) {
 	if plugin == "microvm-bridge" {
 		conf["bridge"] = a.bridge + "-" + a.mode
 		guard := map[string]any{"mode": a.mode}
-		if a.limit > 0 {
+		if a.limit > 0 && a.mode != "off" {
 			guard["stormLimit"] = a.limit
 		}
 		conf["guard"] = guard
