@@ -67,10 +67,11 @@ var layers = []layer{
 	{dir: "pkg/nat", imports: []string{
 		"pkg/cnierr", "pkg/linkspec", cniIP, cniUtils, iptables, nfnetlink, nftables, nftables + "/expr", nftables + "/userdata", unix,
 	}},
-	{dir: "pkg/shape", imports: []string{"pkg/cnierr", "pkg/linkspec", netlink, netlink + "/nl", unix}},
-	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
-	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", netlink, unix}},
-	{dir: "pkg/datapath/guard", imports: []string{"pkg/cnierr", "pkg/datapath/tcbpf", "pkg/linkspec"}},
+	{dir: "pkg/datapath/tc", imports: []string{"pkg/cnierr", netlink, netlink + "/nl", unix}},
+	{dir: "pkg/shape", imports: []string{"pkg/cnierr", "pkg/datapath/tc", "pkg/linkspec", netlink, netlink + "/nl", unix}},
+	{dir: "pkg/datapath/tcbpf", imports: []string{"pkg/cnierr", "pkg/datapath/tc", netlink, unix}},
+	{dir: "pkg/datapath/splice", imports: []string{"pkg/cnierr", "pkg/datapath/tc", "pkg/datapath/tcbpf", netlink, unix}},
+	{dir: "pkg/datapath/guard", imports: []string{"pkg/cnierr", "pkg/datapath/tc", "pkg/datapath/tcbpf", "pkg/linkspec"}},
 	{dir: "pkg/verbs", imports: []string{
 		"pkg/attachment", "pkg/cnierr", "pkg/config", "pkg/kernel", "pkg/linkspec", "pkg/plan", "pkg/reconcile", "pkg/result",
 		cniInvoke, cniSkel, cniTypes + "/...", cniVersion,
