@@ -54,6 +54,13 @@ func TestNetnsCheckGoesRed(t *testing.T) {
 			switch test.name {
 			case "port deleted", "inner end renamed", "tap deleted", "namespace deleted", "namespace that is none":
 				wantError(t, n.repair(v), 102, words...)
+			case "another in its place":
+				// At tcx there is room for both; of filters one has the preference.
+				if strings.Contains(h.sh("tc -n guests filter show dev "+v.tapOf(r)+" ingress"), "u32") {
+					wantError(t, n.repair(v), 101, "priority is taken", v.tapOf(r))
+				} else {
+					n.isRepaired(v)
+				}
 			default:
 				n.isRepaired(v)
 			}
