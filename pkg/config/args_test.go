@@ -13,6 +13,8 @@ func TestParseArgs(t *testing.T) {
 	}{
 		{"", Args{}},
 		{"IgnoreUnknown=1", Args{ForDelegate: "IgnoreUnknown=1"}},
+		{"REPAIR=1", Args{Repair: true}},
+		{"REPAIR=false;IgnoreUnknown=1", Args{ForDelegate: "IgnoreUnknown=1"}},
 		{"FOO=;IgnoreUnknown=True", Args{ForDelegate: "FOO=;IgnoreUnknown=True"}},
 		{"TAP_NAME=a;TC_REDIRECT_TAP_NAME=a", Args{TapName: "a"}},
 		{"TAP_OWNER=0;TAP_GROUP=kvm", Args{TapOwner: &ID{}, TapGroup: &ID{Name: "kvm"}}},

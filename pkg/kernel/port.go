@@ -50,7 +50,7 @@ func observePort(l *linkspec.Link, data []byte) {
 	}
 }
 
-// setPortFlags sets flags of a bridge port. The port is not up yet.
+// setPortFlags sets flags of a bridge port, which is not up yet, unless it is repaired.
 func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 	m := newMessage(unix.RTM_SETLINK, 0, ifinfo(unix.AF_BRIDGE, l.Index, 0, 0)...)
 	none := true

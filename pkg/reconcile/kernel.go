@@ -66,7 +66,8 @@ type Kernel interface {
 	// in place of those that the port had, then addresses, then splice, queue and shortcut, then up. An
 	// MTU set on a bridge is one that no port changes, even if it is the one
 	// that the bridge has. An address that failed duplicate address detection
-	// is set anew. Down, where declared, comes first of all. A station that
+	// is set anew. Down, where declared, comes first of all; a guard that goes, goes
+	// when the port has left its bridge. A station that
 	// another port or the bridge has as its own is fs.ErrExist.
 	Set(l, change linkspec.Link) error
 

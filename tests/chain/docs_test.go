@@ -43,12 +43,15 @@ func TestDocs(t *testing.T) {
 // another test goes away meanwhile.
 var goneMap = regexp.MustCompile(`can't get (map|prog) by id .*: No such file or directory`)
 
+// negated is a command that has to fail, which the shell's -e does not hold anybody to.
+var negated = regexp.MustCompile(`(?m)^! (.*)$`)
+
 // runBlock runs commands on a host of their own.
 func runBlock(t *testing.T, conflists, script string) (out []byte, err error) {
 	t.Helper()
 	h := newQuietHost(t)
 	fault := h.do(func() error {
-		cmd := exec.Command("sh", "-exc", script)
+		cmd := exec.Command("sh", "-exc", negated.ReplaceAllString(script, "if $1\nthen exit 1; fi"))
 		cmd.Env = append(os.Environ(), "CNI_PATH="+strings.Join(cniPath(), ":"), "NETCONFPATH="+conflists, "PATH="+os.Getenv("PATH")+":"+bin) // bridge is the command
 		out, err = cmd.CombinedOutput()
 		return nil
