@@ -26,7 +26,7 @@ func TestGuardCheckGoesRed(t *testing.T) {
 	}{
 		{"filter deleted", "tc filter del dev PORT ingress pref 10", []string{"guard is off"}},
 		{"clsact deleted", "tc qdisc del dev PORT clsact", []string{"guard is off"}},
-		{"another filter in its place", "tc filter del dev PORT ingress pref 10; tc filter add dev PORT ingress protocol all pref 10 u32 match u32 0 0 flowid 1:1", []string{"guard is off"}},
+		{"another filter in its place", "tc filter del dev PORT ingress pref 10; tc filter add dev PORT ingress protocol all pref 10 u32 match u32 0 0 flowid 1:1", []string{"guard is off (somebody else's filter has its preference)"}},
 		{"filter before it", "tc filter add dev PORT ingress protocol all pref 5 u32 match u32 0 0 flowid 1:1", []string{"guard is", "after a filter u32 at preference 5"}},
 		{"filter before it for one protocol", "tc filter add dev PORT ingress protocol ip pref 9 u32 match u32 0 0 flowid 1:1", []string{"after a filter u32 at preference 9"}},
 		{"learning", "ip link set PORT type bridge_slave learning on", []string{"learning is on"}},

@@ -156,8 +156,8 @@ func TestForged(t *testing.T) {
 	if err = errors.Join(place(port).Attach(p), p.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, s, err := guard.Observe(port); err != nil || s != guard.Changed {
-		t.Errorf("got %v, %v", s, err)
+	if r, s, err := guard.Observe(port); err != nil || s != guard.Changed || !strings.Contains(r.Instead, "another version of the plugins, or somebody else's") {
+		t.Errorf("got %v, %q, %v", s, r.Instead, err)
 	}
 	attach(t, port, plain)
 }

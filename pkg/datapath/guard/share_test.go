@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -252,8 +253,8 @@ func TestForgottenPort(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, state, err := Observe(port); state != Changed || err != nil {
-		t.Errorf("state %v, %v", state, err)
+	if r, state, err := Observe(port); state != Changed || err != nil || !strings.Contains(r.Instead, "does not know the port") {
+		t.Errorf("state %v, %q, %v", state, r.Instead, err)
 	}
 	if again := mustAttach(t, port, rulesOf(1)); again != id {
 		t.Errorf("program %d instead of %d", again, id)

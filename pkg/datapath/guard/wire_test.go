@@ -445,8 +445,8 @@ func TestRulesThatNobodyGave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, state, err := Observe(p.port); err != nil || state != Changed {
-		t.Errorf("%v, %v, error %v", state, got.Texts(), err)
+	if got, state, err := Observe(p.port); err != nil || state != Changed || !strings.Contains(got.Instead, "rules that it was not given") {
+		t.Errorf("%v, %q, %v, error %v", state, got.Instead, got.Texts(), err)
 	}
 	if err := Attach(p.port, r); err != nil {
 		t.Fatal(err)
