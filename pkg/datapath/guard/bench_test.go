@@ -14,14 +14,19 @@ import (
 // but for attaching it.
 func BenchmarkLoad(b *testing.B) {
 	s := spec(b)
-	runtime.LockOSThread()
-	before := processorTime(b)
-	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
-	for b.Loop() {
-		l := loadFor(b, s, frames.Typical.Canonical())
-		if err := l.Close(); err != nil {
-			b.Fatal(err)
-		}
+	for name, r := range map[string]Rules{"default": frames.Typical, "hostAccess": hostRules("gateway", 1)} {
+		b.Run(name, func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			before := processorTime(b)
+			defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
+			for b.Loop() {
+				l := loadFor(b, s, r.Canonical())
+				if err := l.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
