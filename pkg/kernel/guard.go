@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -19,6 +20,7 @@ type Guards interface {
 	// much of the work may be done by then. It returns at once.
 	Expect(g linkspec.Guard)
 	// Attach guards a port, down or not a port yet, in the place of what guards it.
+	// Bypass is what is known to be before a guard, and refused.
 	Attach(port int, g linkspec.Guard) error
 	// Detach takes the guard off. That there is none is no error.
 	Detach(port int) error
@@ -75,6 +77,7 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 		return wrap("guard", errors.ErrUnsupported)
 	}
 	g := *change.Guard
+	g.Bypass = atXDP(l)
 	if g.Via != "" {
 		reply, err := k.conn.get(getLink(g.Via))
 		if err != nil {
@@ -103,6 +106,9 @@ func (k *Kernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
 		return linkspec.Guard{}, wrap("guard", errors.ErrUnsupported)
 	}
 	g, err := k.guards.Observe(port.Index)
+	if before := atXDP(port); before != "" && !g.Off() {
+		g.Bypass = before
+	}
 	if err != nil || g.Router == 0 {
 		return g, wrap("look at guard", err)
 	}
@@ -125,6 +131,14 @@ func (k *Kernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
 		return asDeclared, nil
 	}
 	return g, nil
+}
+
+// atXDP names the program that takes the device's frames before all others do.
+func atXDP(l linkspec.Link) string {
+	if l.XDP == 0 {
+		return ""
+	}
+	return fmt.Sprintf("program %d at XDP", l.XDP)
 }
 
 // toldOf puts what a guard needs to know of its router and its port in the place of

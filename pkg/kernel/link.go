@@ -24,6 +24,8 @@ const (
 	devconfAcceptRA    = 3  // DEVCONF_ACCEPT_RA (ipv6.h)
 	devconfDisableIPv6 = 26 // DEVCONF_DISABLE_IPV6
 
+	operUp = 6 // IF_OPER_UP (if.h)
+
 	tunTypeTap = 2 // IFF_TAP, as IFLA_TUN_TYPE has it
 )
 
@@ -223,8 +225,8 @@ func decodeLink(b []byte) record {
 	// The kernel reports what an administrator asked for here, and leaves out
 	// what bridges and packet sockets made of it (dev_get_flags).
 	l.Promisc = new(flags&unix.IFF_PROMISC != 0)
-	l.Alias, l.Master = new(""), new("")
-	elsewhere := false
+	l.Alias, l.Master, l.Disabled = new(""), new(""), new(false)
+	elsewhere, running := false, false
 	for typ, v := range attrs(b[unix.SizeofIfInfomsg:]) {
 		switch typ {
 		case unix.IFLA_IFNAME:
@@ -253,6 +255,10 @@ func decodeLink(b []byte) record {
 			elsewhere = true
 		case unix.IFLA_LINKINFO:
 			r.linkInfo(v)
+		case unix.IFLA_OPERSTATE:
+			running = flagIs(v, operUp)
+		case unix.IFLA_XDP:
+			l.XDP = programAtXDP(v)
 		case unix.IFLA_AF_SPEC:
 			r.devconf4(lookup(lookup(v, unix.AF_INET), inetConf))
 			r.devconf6(lookup(lookup(v, unix.AF_INET6), unix.IFLA_INET6_CONF))
@@ -260,6 +266,9 @@ func decodeLink(b []byte) record {
 	}
 	if elsewhere {
 		r.below = 0
+	}
+	if !running { // the bridge disables such a port itself
+		l.Disabled = new(false)
 	}
 	return r
 }
@@ -283,6 +292,17 @@ func (r *record) linkInfo(b []byte) {
 	if textOf(lookup(b, unix.IFLA_INFO_SLAVE_KIND)) == string(linkspec.Bridge) {
 		observePort(l, lookup(b, unix.IFLA_INFO_SLAVE_DATA))
 	}
+}
+
+// programAtXDP reads IFLA_XDP: the ID of a program, the first one where there is one
+// of the driver's and one of the kernel's.
+func programAtXDP(b []byte) uint32 {
+	for _, typ := range []uint16{unix.IFLA_XDP_PROG_ID, unix.IFLA_XDP_HW_PROG_ID, unix.IFLA_XDP_DRV_PROG_ID, unix.IFLA_XDP_SKB_PROG_ID} {
+		if id := lookup(b, typ); len(id) == 4 {
+			return u32Of(id)
+		}
+	}
+	return 0
 }
 
 func (r *record) tap(data []byte) {

@@ -9,11 +9,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
 // ntfSticky is NTF_STICKY (include/uapi/linux/neighbour.h): no frame moves the entry.
 const ntfSticky = 1 << 6
+
+// States of a port (include/uapi/linux/if_bridge.h).
+const (
+	stateDisabled   = 0
+	stateForwarding = 3
+)
 
 // portFlag is a flag of a bridge port.
 type portFlag struct {
@@ -44,7 +51,10 @@ func observePort(l *linkspec.Link, data []byte) {
 				*f.at(l) = new(flagOf(v))
 			}
 		}
-		if typ == unix.IFLA_BRPORT_MCAST_MAX_GROUPS {
+		switch typ {
+		case unix.IFLA_BRPORT_STATE:
+			l.Disabled = new(flagIs(v, stateDisabled))
+		case unix.IFLA_BRPORT_MCAST_MAX_GROUPS:
 			l.McastGroups = new(int(u32Of(v)))
 		}
 	}
@@ -53,7 +63,7 @@ func observePort(l *linkspec.Link, data []byte) {
 // setPortFlags sets flags of a bridge port, which is not up yet, unless it is repaired.
 func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 	m := newMessage(unix.RTM_SETLINK, 0, ifinfo(unix.AF_BRIDGE, l.Index, 0, 0)...)
-	none := true
+	none := change.McastGroups == nil && change.Disabled == nil
 	m.nest(unix.IFLA_PROTINFO, func() {
 		for _, f := range portFlags {
 			if set := *f.at(&change); set != nil {
@@ -64,11 +74,26 @@ func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 		if change.McastGroups != nil {
 			m.u32(unix.IFLA_BRPORT_MCAST_MAX_GROUPS, uint32(*change.McastGroups))
 		}
+		if change.Disabled != nil {
+			m.attr(unix.IFLA_BRPORT_STATE, []byte{portState(*change.Disabled)})
+		}
 	})
-	if none && change.McastGroups == nil {
+	if none {
 		return nil
 	}
-	return wrap("set port flags", k.conn.do(m))
+	err := k.conn.do(m)
+	if errors.Is(err, unix.EBUSY) && change.Disabled != nil {
+		return cnierr.New(cnierr.Kernel, fmt.Sprintf("the bridge speaks STP, and so sets the states of its ports itself: ip link set %s down && ip link set %s up", l.Name, l.Name),
+			"set port state: %w", err)
+	}
+	return wrap("set port flags", err)
+}
+
+func portState(disabled bool) byte {
+	if disabled {
+		return stateDisabled
+	}
+	return stateForwarding
 }
 
 func bit(b bool) uint8 {

@@ -69,6 +69,7 @@ var fields = []field{
 	scalar("unqueued", func(l *Link) **bool { return &l.Unqueued }, onOff),
 	scalar("shortcut", func(l *Link) **string { return &l.Shortcut }, orNone),
 	scalar("deaf", func(l *Link) **bool { return &l.Deaf }, onOff),
+	scalar("state", func(l *Link) **bool { return &l.Disabled }, portState),
 	scalar("hairpin", func(l *Link) **bool { return &l.Hairpin }, onOff),
 	scalar("isolated", func(l *Link) **bool { return &l.Isolated }, onOff),
 	scalar("learning", func(l *Link) **bool { return &l.Learning }, onOff),
@@ -189,6 +190,14 @@ func onOff(b bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// portState is in words of `bridge link`.
+func portState(disabled bool) string {
+	if disabled {
+		return "disabled"
+	}
+	return "forwarding"
 }
 
 func id(n uint32) string {

@@ -128,6 +128,14 @@ type Link struct {
 	// Deaf tells that an upper device hands the host nothing that its tap receives.
 	Deaf *bool
 
+	// Disabled tells of a bridge port that the bridge takes nothing from and sends
+	// nothing to, though it is up and has a carrier. Of no other link it is true.
+	Disabled *bool
+
+	// XDP is the ID of a BPF program that sees the device's frames before all others
+	// do; 0 for none (observed only).
+	XDP uint32
+
 	// Bridge ports only.
 	Hairpin      *bool
 	Isolated     *bool

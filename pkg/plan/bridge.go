@@ -236,7 +236,7 @@ func (p *bridgePlan) port(tap linkspec.Link, bridgeMTU int) (linkspec.Link, erro
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: tap.Name,
 		AltNames: []string{p.att.PortHandle()},
 		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: new(p.isolated()),
-		IPv6: new(false), AcceptRA: new(false), Up: new(true),
+		Disabled: new(false), IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	mtu := bridgeMTU
 	tag, own := attachment.TagOf(tap.Alias)

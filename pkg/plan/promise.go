@@ -40,7 +40,7 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: nic.Name,
 		AltNames: []string{p.att.PortHandle()},
 		Master:   &p.conf.Bridge, Hairpin: &p.conf.HairpinMode, Isolated: new(p.isolated()),
-		IPv6: new(false), AcceptRA: new(false), Up: new(true),
+		Disabled: new(false), IPv6: new(false), AcceptRA: new(false), Up: new(true),
 		MTU: p.promisedMTU(f, nic.Name), VLANs: p.vlans(f[p.conf.Bridge]),
 	}
 	port.Shaping = p.shaping(p.limitedMTU(f, port))

@@ -46,7 +46,7 @@ func bridgeState(a attachment.Attachment, own bool) linkspec.State {
 	}
 	port := linkspec.Link{
 		Role: linkspec.Adopted, Kind: linkspec.Tap, Name: a.TapName(), Guest: a.GuestMAC(), AltNames: []string{a.PortHandle()},
-		Master: new("br0"), MTU: new(1500), Hairpin: new(false), Isolated: new(true), IPv6: new(false), AcceptRA: new(false), Up: new(true),
+		Master: new("br0"), MTU: new(1500), Hairpin: new(false), Isolated: new(true), Disabled: new(false), IPv6: new(false), AcceptRA: new(false), Up: new(true),
 	}
 	return linkspec.State{Links: []linkspec.Link{bridge, port}, Sysctls: []linkspec.Sysctl{{Key: "net.ipv4.ip_forward", Value: "1"}}}
 }

@@ -41,7 +41,8 @@ func TestRepair(t *testing.T) {
 		"port": func(k *fake.Kernel) {
 			k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Isolated, l.MTU, l.Up = new(false), new(1400), new(false) })
 		},
-		"guard": func(k *fake.Kernel) { k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Guard = &linkspec.Guard{} }) },
+		"disabled": func(k *fake.Kernel) { k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Disabled = new(true) }) },
+		"guard":    func(k *fake.Kernel) { k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Guard = &linkspec.Guard{} }) },
 		"no port": func(k *fake.Kernel) {
 			port, _ := k.Link(vm1.TapName())
 			_ = k.Set(port, linkspec.Link{Master: new("")})

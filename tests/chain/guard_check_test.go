@@ -37,6 +37,7 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		{"BPDU guard", "ip link set PORT type bridge_slave guard off", []string{"bpdu_guard is off"}},
 		{"root block", "ip link set PORT type bridge_slave root_block off", []string{"root_block is off"}},
 		{"multicast router", "ip link set PORT type bridge_slave mcast_router 1", []string{"mcast_router is on"}},
+		{"disabled", "bridge link set dev PORT state disabled", []string{"state is disabled, expected forwarding"}},
 		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
 		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is at elsewhere", frames.GuestMAC}},
 		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is one that may move", frames.GuestMAC}},
@@ -69,14 +70,38 @@ func TestGuardCheckGoesRed(t *testing.T) {
 	}
 }
 
-// A program at tcx comes before all filters, so it may get frames past the guard: CHECK
-// names it, and a tap that has one is refused. Linux before 6.6 has no such hook.
-func TestGuardBehindTCX(t *testing.T) {
+// A bridge that speaks STP sets the states of its ports itself: a repair says what to do.
+func TestDisabledPortOfABridgeWithSTP(t *testing.T) {
+	a := newArena(t, tap, nil, neighbourOf)
+	a.h.sh("bridge link set dev " + a.port + " state disabled; ip link set br0 type bridge stp_state 1")
+	wantError(t, a.n.check(a.v), 102, "state is disabled, expected forwarding", a.port)
+	err := a.n.repair(a.v)
+	wantError(t, err, 100, "set port state", a.port)
+	remedy := fmt.Sprintf("ip link set %s down && ip link set %[1]s up", a.port)
+	if !strings.Contains(fmt.Sprint(err), remedy) {
+		t.Fatalf("%v\ndoes not say %q", err, remedy)
+	}
+	a.h.sh(remedy)
+	a.n.holds(a.v)
+}
+
+// A program at XDP or tcx comes before all filters, so it may get frames past the
+// guard: CHECK names it, and a tap that has one is refused. Linux before 6.6 has no
+// tcx.
+func TestGuardBehindOthers(t *testing.T) {
+	for hook, kind := range map[string]ebpf.ProgramType{"tcx": ebpf.SchedCLS, "XDP": ebpf.XDP} {
+		for placement, tap := range placements {
+			t.Run(placement+" "+hook, func(t *testing.T) { testGuardBehind(t, hook, kind, tap) })
+		}
+	}
+}
+
+func testGuardBehind(t *testing.T, hook string, kind ebpf.ProgramType, tap conf) {
 	a := newArena(t, tap, nil, neighbourOf)
 	a.h.tap("tap0")
 	for _, port := range []string{a.port, "tap0"} {
-		l, id, err := a.h.attachTCX(port)
-		if errors.Is(err, ebpf.ErrNotSupported) {
+		l, id, err := a.h.attachBefore(port, kind)
+		if kind == ebpf.SchedCLS && errors.Is(err, ebpf.ErrNotSupported) {
 			t.Log("this kernel has no tcx")
 			a.n.holds(a.v)
 			return
@@ -84,24 +109,33 @@ func TestGuardBehindTCX(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = l.Close() }()
-		told := fmt.Sprintf("a program %d at tcx", id)
+		told := fmt.Sprintf("a program %d at %s", id, hook)
 		if port == a.port {
 			wantError(t, a.n.check(a.v), 102, "guard is", "after "+told, port)
-			continue
+			wantError(t, a.n.repair(a.v), 101, "before the guard: "+told, port)
+		} else {
+			a.h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
+			n, v := a.h.network("other", newest, conf{"type": "other-tap"}, plain), a.h.vm("vm2")
+			_, err = n.tryAdd(v)
+			wantError(t, err, 101, "before the guard: "+told, port)
+			n.remove(v)
 		}
-		a.h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
-		n, v := a.h.network("other", newest, conf{"type": "other-tap"}, plain), a.h.vm("vm2")
-		_, err = n.tryAdd(v)
-		wantError(t, err, 101, "before the guard: "+told, port)
-		n.remove(v)
+		if err = l.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	a.n.isRepaired(a.v)
 }
 
-// attachTCX attaches a program that accepts all, until the link is closed.
-func (h *host) attachTCX(port string) (l bpflink.Link, id ebpf.ProgramID, err error) {
+// attachBefore attaches a program that accepts all where it comes before filters,
+// until the link is closed.
+func (h *host) attachBefore(port string, kind ebpf.ProgramType) (l bpflink.Link, id ebpf.ProgramID, err error) {
 	h.t.Helper()
-	p, err := acceptAll()
+	accept := int32(0)
+	if kind == ebpf.XDP {
+		accept = 2 // XDP_PASS
+	}
+	p, err := always(kind, accept)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -113,7 +147,11 @@ func (h *host) attachTCX(port string) (l bpflink.Link, id ebpf.ProgramID, err er
 	id, _ = info.ID()
 	attach := func() error {
 		device, inner := net.InterfaceByName(port)
-		if inner == nil {
+		switch {
+		case inner != nil:
+		case kind == ebpf.XDP:
+			l, inner = bpflink.AttachXDP(bpflink.XDPOptions{Interface: device.Index, Program: p, Flags: bpflink.XDPGenericMode})
+		default:
 			l, inner = bpflink.AttachTCX(bpflink.TCXOptions{Interface: device.Index, Program: p, Attach: ebpf.AttachTCXIngress})
 		}
 		return inner

@@ -137,11 +137,14 @@ func (h *host) forge(p place) error {
 }
 
 // acceptAll is a program that ends the search for somebody who minds.
-func acceptAll() (*ebpf.Program, error) {
+func acceptAll() (*ebpf.Program, error) { return always(ebpf.SchedCLS, 0) }
+
+// always is a program that says the same of every frame.
+func always(kind ebpf.ProgramType, verdict int32) (*ebpf.Program, error) {
 	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 programs are locked memory
 		return nil, err
 	}
 	return ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		Type: kind, License: "Apache-2.0", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()},
 	})
 }

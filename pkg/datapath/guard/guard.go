@@ -16,6 +16,7 @@
 package guard
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -53,7 +54,7 @@ func filter(port int) tcbpf.Filter {
 // Attach guards the port with these rules, whatever rules were there. If they
 // are in place already, nothing is done. It returns a cnierr.Config error for
 // rules that make no sense, and a cnierr.Exists error if somebody else has the
-// place, or one before it.
+// place, or one before it, which Bypass may name.
 func Attach(port int, r Rules) error {
 	w, err := want(r)
 	if err != nil {
@@ -66,6 +67,7 @@ func Attach(port int, r Rules) error {
 // hand.
 func (w wanted) attach(port int, r Rules, ready func() loaded) error {
 	there, state, before, err := observe(port)
+	before = cmp.Or(r.Bypass, before)
 	if err == nil && before != "" {
 		err = cnierr.New(cnierr.Exists, fmt.Sprintf("take it off, or give it a preference above %d if it is a filter: it may accept frames that the guard then never sees", Priority),
 			"link %d has something before the guard: a %s", port, before)

@@ -75,7 +75,7 @@ func (k *Kernel) findBridge(name string) (*link, error) {
 func (k *Kernel) add(name string, kind linkspec.Kind) *link {
 	n := &link{isMACSet: true, static: map[string]*link{}}
 	n.Kind, n.Name, n.Index = kind, name, k.next
-	n.Alias, n.Up, n.Promisc = new(""), new(false), new(false)
+	n.Alias, n.Up, n.Promisc, n.Disabled = new(""), new(false), new(false), new(false)
 	n.MTU, n.TxQueueLen = new(defaultMTU), new(1000)
 	n.MAC = net.HardwareAddr{0x02, 0, 0, 0, byte(k.next >> 8), byte(k.next)}
 	n.IPv6, n.AcceptRA, n.ARPIgnore = new(true), new(true), new(false)
@@ -126,7 +126,7 @@ func (k *Kernel) leave(n *link) {
 	for _, flag := range n.portFlags() {
 		*flag = nil
 	}
-	n.McastGroups = nil
+	n.McastGroups, n.Disabled = nil, new(false)
 	for mac, port := range bridge.static {
 		if port == n {
 			delete(bridge.static, mac)
@@ -199,7 +199,7 @@ func (n *link) observe() linkspec.Link {
 	for _, flag := range portFlags(&l) {
 		*flag = dup(*flag)
 	}
-	l.McastGroups = dup(l.McastGroups)
+	l.McastGroups, l.Disabled = dup(l.McastGroups), dup(l.Disabled)
 	l.Guard = nil // to be asked for
 	if n.master != nil && l.Binds() {
 		l.Stations = n.stations()

@@ -42,7 +42,7 @@ func (k *Kernel) Set(l, change linkspec.Link) error {
 
 func (k *Kernel) set(n *link, change linkspec.Link) error {
 	if change.Up != nil && !*change.Up {
-		n.Up = new(false)
+		n.Up, n.Disabled = new(false), new(false)
 	}
 	steps := []func(*link, linkspec.Link) error{
 		k.setAltNames, k.setAttributes, k.setMaster, k.setFiltering, k.setPortFlags, k.setVLANs, k.setInVLANs, k.setCarried, k.setStations,
@@ -132,6 +132,13 @@ func (k *Kernel) setPortFlags(n *link, change linkspec.Link) error {
 		default:
 			*held[i] = new(**flag)
 		}
+	}
+	switch {
+	case change.Disabled == nil:
+	case n.master == nil:
+		return errors.New("set port flags: not a port of a bridge")
+	default:
+		n.Disabled = new(*change.Disabled)
 	}
 	switch {
 	case change.McastGroups == nil:
