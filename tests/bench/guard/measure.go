@@ -52,6 +52,11 @@ func run(plugins string) error {
 		if err = attachments(n, "the host's only guest, with host-local"); err != nil {
 			return err
 		}
+		n.access = "gateway"
+		if err = attachments(n, "the host's only guest, with host-local and hostAccess"); err != nil {
+			return err
+		}
+		n.access = ""
 		// From here on the host has the program.
 		other := n
 		other.bridge = "other"

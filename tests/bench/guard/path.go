@@ -26,6 +26,7 @@ type network struct {
 	plugins string
 	bridge  string // its name, but for the mode
 	leases  string // folder of host-local's; "" for no addresses
+	access  string // hostAccess, "" for the default
 	limit   int    // of a storm, which makes another program of the guard; 0 for the default
 }
 
@@ -78,6 +79,9 @@ func (a *attachment) call(plugin, verb string) ([]byte, error) {
 		guard := map[string]any{"mode": a.mode}
 		if a.limit > 0 && a.mode != "off" {
 			guard["stormLimit"] = a.limit
+		}
+		if a.access != "" && a.mode != "off" {
+			guard["hostAccess"] = a.access
 		}
 		conf["guard"] = guard
 		if a.leases != "" {
