@@ -19,7 +19,7 @@ var theMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 var lab = Common{CNIVersion: "1.1.0", Network: "lab"}
 
 // on is the guard that nobody configured.
-var on = Guard{HostAccess: HostAll, Metadata: true, StormLimit: 1000}
+var on = Guard{HostAccess: HostAll, Metadata: true, StormLimit: 1000, GroupLimit: 128}
 
 func TestParseTap(t *testing.T) {
 	root := &ID{}

@@ -32,16 +32,19 @@ type Guard struct {
 	Isolate    bool // from other guests, through the gateway too
 	HostAccess HostAccess
 	Metadata   bool // keep it from the cloud's metadata service
+	GroupLimit int  // multicast groups at once, and in each 256 s; 0 for no limit
 	StormLimit int  // broadcast and multicast frames a second; 0 for no limit
 }
 
 const (
 	defaultStormLimit = 1000    // frames a second
 	maxStormLimit     = 1000000 // no tap carries more
+	defaultGroupLimit = 128     // multicast groups
+	maxGroupLimit     = 4096    // as many as a bridge keeps by default
 	maxExtraMACs      = 7       // the guest's own is the eighth
 )
 
-var guardKeys = []string{"mode", "addresses", "macs", "isolate", "hostAccess", "metadata", "stormLimit"}
+var guardKeys = []string{"mode", "addresses", "macs", "isolate", "hostAccess", "metadata", "stormLimit", "groupLimit"}
 
 // guard reads "guard", and "macspoofchk", which asks for a part of what a guard does.
 func (r *reader) guard() Guard {
@@ -49,7 +52,7 @@ func (r *reader) guard() Guard {
 	maps.DeleteFunc(sub.vals, func(key string, _ json.RawMessage) bool { return strings.Contains(key, "/") }) // remarks, as at the top
 	for _, key := range slices.Sorted(maps.Keys(sub.vals)) {
 		if !slices.Contains(guardKeys, key) {
-			advice := "remove the key; guard knows mode, addresses, macs, isolate, hostAccess, metadata, stormLimit"
+			advice := "remove the key; guard knows mode, addresses, macs, isolate, hostAccess, metadata, stormLimit, groupLimit"
 			if near := nearest(key, guardKeys); near != "" {
 				advice = `did you mean "` + near + `"?`
 			}
@@ -63,7 +66,10 @@ func (r *reader) guard() Guard {
 		Isolate:    sub.flag("isolate"),
 		HostAccess: sub.hostAccess(),
 		Metadata:   !sub.has("metadata") || sub.flag("metadata"),
-		StormLimit: defaultStormLimit,
+		StormLimit: defaultStormLimit, GroupLimit: defaultGroupLimit,
+	}
+	if sub.has("groupLimit") {
+		g.GroupLimit = int(sub.number("groupLimit", "multicast groups", 0, maxGroupLimit))
 	}
 	if sub.has("stormLimit") {
 		g.StormLimit = int(sub.number("stormLimit", "frames a second", 0, maxStormLimit))

@@ -21,20 +21,20 @@ func TestGuard(t *testing.T) {
 		{`"macspoofchk": true`, on},
 		{`"guard": {"//": "a remark", "example.com/x": 1}`, on},
 		{`"macspoofchk": false`, on},
-		{`"guard": {"mode": "off"}`, Guard{Off: true, HostAccess: HostAll, Metadata: true, StormLimit: 1000}},
-		{`"guard": {"mode": "off", "isolate": false, "addresses": []}, "macspoofchk": false`, Guard{Off: true, HostAccess: HostAll, Metadata: true, StormLimit: 1000}},
+		{`"guard": {"mode": "off"}`, Guard{Off: true, HostAccess: HostAll, Metadata: true, StormLimit: 1000, GroupLimit: 128}},
+		{`"guard": {"mode": "off", "isolate": false, "addresses": []}, "macspoofchk": false`, Guard{Off: true, HostAccess: HostAll, Metadata: true, StormLimit: 1000, GroupLimit: 128}},
 		{
 			`"guard": {"addresses": ["10.1.0.7", "10.2.0.0/24", "fd00::7", "fe80::/64"], "macs": ["00-00-5E-00-01-07"], "isolate": true,
-			 "hostAccess": "gateway", "metadata": false, "stormLimit": 0}`,
+			 "hostAccess": "gateway", "metadata": false, "stormLimit": 0, "groupLimit": 256}`,
 			Guard{
 				Addresses: []netip.Prefix{
 					netip.MustParsePrefix("10.1.0.7/32"), netip.MustParsePrefix("10.2.0.0/24"),
 					netip.MustParsePrefix("fd00::7/128"), netip.MustParsePrefix("fe80::/64"),
 				},
-				MACs: []net.HardwareAddr{vrrp}, Isolate: true, HostAccess: HostGateway,
+				MACs: []net.HardwareAddr{vrrp}, Isolate: true, HostAccess: HostGateway, GroupLimit: 256,
 			},
 		},
-		{`"guard": {"hostAccess": "none", "stormLimit": 50}`, Guard{HostAccess: HostNone, Metadata: true, StormLimit: 50}},
+		{`"guard": {"hostAccess": "none", "stormLimit": 50}`, Guard{HostAccess: HostNone, Metadata: true, StormLimit: 50, GroupLimit: 128}},
 	} {
 		b, err := ParseBridge([]byte(conf(c.keys)), Runtime{})
 		if err != nil {
@@ -70,6 +70,7 @@ func TestRefuseGuard(t *testing.T) {
 		{`"guard": {"macs": ["01:00:00:00:00:01"]}`, "multicast", "02:"},
 		{`"guard": {"macs": [""]}`, "an entry is empty", "6 bytes"},
 		{`"guard": {"hostAccess": "some"}`, `guard.hostAccess: "some" is not known`, `"gateway"`},
+		{`"guard": {"groupLimit": 4097}`, "out of range", "multicast groups"},
 		{`"guard": {"stormLimit": -1}`, "out of range", "frames a second"},
 		{`"guard": {"metadata": "drop"}`, "want true or false", "without quotes"},
 		{`"macspoofchk": "yes"`, "macspoofchk: want true or false", "without quotes"},

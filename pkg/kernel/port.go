@@ -51,11 +51,8 @@ func observePort(l *linkspec.Link, data []byte) {
 				*f.at(l) = new(flagOf(v))
 			}
 		}
-		switch typ {
-		case unix.IFLA_BRPORT_STATE:
+		if typ == unix.IFLA_BRPORT_STATE {
 			l.Disabled = new(flagIs(v, stateDisabled))
-		case unix.IFLA_BRPORT_MCAST_MAX_GROUPS:
-			l.McastGroups = new(int(u32Of(v)))
 		}
 	}
 }
@@ -63,16 +60,13 @@ func observePort(l *linkspec.Link, data []byte) {
 // setPortFlags sets flags of a bridge port, which is not up yet, unless it is repaired.
 func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 	m := newMessage(unix.RTM_SETLINK, 0, ifinfo(unix.AF_BRIDGE, l.Index, 0, 0)...)
-	none := change.McastGroups == nil && change.Disabled == nil
+	none := change.Disabled == nil
 	m.nest(unix.IFLA_PROTINFO, func() {
 		for _, f := range portFlags {
 			if set := *f.at(&change); set != nil {
 				m.attr(f.attr, []byte{bit(*set)})
 				none = false
 			}
-		}
-		if change.McastGroups != nil {
-			m.u32(unix.IFLA_BRPORT_MCAST_MAX_GROUPS, uint32(*change.McastGroups))
 		}
 		if change.Disabled != nil {
 			m.attr(unix.IFLA_BRPORT_STATE, []byte{portState(*change.Disabled)})

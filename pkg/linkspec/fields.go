@@ -79,7 +79,6 @@ var fields = []field{
 	scalar("bpdu_guard", func(l *Link) **bool { return &l.BPDUGuard }, onOff),
 	scalar("root_block", func(l *Link) **bool { return &l.RootBlock }, onOff),
 	ifKnown(scalar("mcast_router", func(l *Link) **bool { return &l.McastRouter }, onOff)),
-	ifKnown(scalar("mcast_max_groups", func(l *Link) **int { return &l.McastGroups }, strconv.Itoa)),
 	ifKnown(scalar("locked", func(l *Link) **bool { return &l.Locked }, onOff)),
 	scalar("vlan_filtering", func(l *Link) **bool { return &l.VLANFiltering }, onOff),
 	{

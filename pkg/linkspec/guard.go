@@ -28,6 +28,7 @@ const (
 	MaxGuardAddresses = 16 // of each family, link-local ones among them
 	MaxGuardGateways  = 5  // of each family
 	MaxGuardSubnets   = 8  // of each family
+	MaxGuardGroups    = 4096
 )
 
 // Guard is what a guest behind a port may send. docs/security.md says what each
@@ -83,6 +84,10 @@ type Guard struct {
 	// StormLimit is how many frames to groups (broadcast and multicast) may pass
 	// a second, and at once after a pause; 0 for no limit.
 	StormLimit int
+
+	// GroupLimit is how many multicast groups the guest may report at once after a
+	// pause, and in each 256 s after that; 0 for no limit.
+	GroupLimit int
 }
 
 // Canonical returns the guard as it is read back: prefixes masked, lists sorted
@@ -183,6 +188,9 @@ func (g Guard) Texts() []string {
 	if g.StormLimit > 0 {
 		all = append(all, "storm limit "+strconv.Itoa(g.StormLimit))
 	}
+	if g.GroupLimit > 0 {
+		all = append(all, "group limit "+strconv.Itoa(g.GroupLimit))
+	}
 	if g.Bypass != "" {
 		all = append(all, "after a "+g.Bypass)
 	}
@@ -248,6 +256,9 @@ func (g Guard) checkCounts() error {
 	}
 	if g.StormLimit < 0 || g.StormLimit > 1e9 {
 		return cnierr.New(cnierr.Config, "stormLimit is in frames a second; 0 is no limit", "the guard cannot limit storms to %d", g.StormLimit)
+	}
+	if g.GroupLimit < 0 || g.GroupLimit > MaxGuardGroups {
+		return cnierr.New(cnierr.Config, "groupLimit is in multicast groups; 0 is no limit", "the guard cannot limit multicast groups to %d", g.GroupLimit)
 	}
 	return nil
 }

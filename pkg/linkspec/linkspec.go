@@ -146,7 +146,6 @@ type Link struct {
 	BPDUGuard    *bool // a BPDU disables the port, where the bridge speaks STP
 	RootBlock    *bool // the port does not become the root port
 	McastRouter  *bool // a query makes it a multicast router port; where the kernel has snooping
-	McastGroups  *int  // how many multicast groups may be joined through the port, 0 for any number; Linux 6.3
 	Locked       *bool // only frames from stations bound to it are forwarded; Linux 5.16
 
 	// Guard is what the guest behind a port may send. An observed port has none,

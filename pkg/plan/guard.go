@@ -32,14 +32,8 @@ func (p *bridgePlan) guard(f Facts, port *linkspec.Link, mac net.HardwareAddr, i
 	port.Learning, port.UnicastFlood, port.Locked = &wander, &wander, new(!wander)
 	port.BroadFlood, port.McastFlood = new(true), new(true) // as they are: else the guest is cut off
 	port.BPDUGuard, port.RootBlock, port.McastRouter = new(true), new(true), new(false)
-	port.McastGroups = new(maxGroups)
 	return nil
 }
-
-// maxGroups is how many multicast groups a guest may join. A bridge keeps 4096 in
-// all by default, and stops keeping any when there are more: then every port gets
-// every group's frames.
-const maxGroups = 64
 
 // likely are addresses as most guests get them, one of each family at most.
 var likely = []*types100.IPConfig{
@@ -85,8 +79,8 @@ func (p *bridgePlan) rules(f Facts, mac net.HardwareAddr, ips []*types100.IPConf
 		HostAccess:    linkspec.HostAccess(conf.HostAccess),
 		ReachMetadata: !conf.Metadata,
 		VRRP:          speaksVRRP(conf),
-		StormLimit:    conf.StormLimit,
-		VLANs:         p.conf.Trunk,
+		StormLimit:    conf.StormLimit, GroupLimit: conf.GroupLimit,
+		VLANs: p.conf.Trunk,
 	}
 	if g.NeedsRouter() {
 		g.Via = p.conf.Bridge

@@ -49,6 +49,19 @@ var legit4 = []Attempt{
 	{"arp/any sender without IPAM", L2, arpFrame(2, GuestMAC, Neighbour4, GatewayMAC, Gateway4), "passed"},
 }
 
+// hopsAlert is the header that all of MLD comes behind.
+var hopsAlert = []byte{ProtoICMPv6, 0, 5, 2, 0, 0, 1, 0}
+
+// Report is MLD of that type, which says that it has so many records.
+func Report(typ, records int) []byte {
+	return To6(GuestLocal, "ff02::16", pHopByHop, hopsAlert, patched(ICMP(typ, Zeros(16)), 6, Uint16(records)...))
+}
+
+// Report4 is that of IGMP.
+func Report4(typ byte, records int) []byte {
+	return Eth("01:00:5e:00:00:16", GuestMAC, TypeIPv4, IP4f(Guest4, "224.0.0.22", pIGMP, 0, routerAlert, patched(Cat([]byte{typ}, Zeros(15)), 6, Uint16(records)...)))
+}
+
 var mldReport = ICMP(143, []byte{4, 0, 0, 0}, ip("ff02::1:ff00:11"))
 
 var legit6 = []Attempt{
@@ -57,10 +70,10 @@ var legit6 = []Attempt{
 	{"nd/DAD for link-local", Typical, To6("::", "ff02::1:ff00:11", ProtoICMPv6, ND(135, GuestLocal)), "passed"},
 	{"nd/RS", Typical, To6(GuestLocal, "ff02::2", ProtoICMPv6, ICMP(133, LinkLayer(1, GuestMAC))), "passed"},
 	{"nd/RS from ::", Typical, To6("::", "ff02::2", ProtoICMPv6, ICMP(133)), "passed"},
-	{"nd/MLDv2 report", Typical, To6(GuestLocal, "ff02::16", pHopByHop, []byte{ProtoICMPv6, 0, 5, 2, 0, 0, 1, 0}, mldReport), "passed"},
-	{"nd/MLDv2 report from ::", Typical, To6("::", "ff02::16", pHopByHop, []byte{ProtoICMPv6, 0, 5, 2, 0, 0, 1, 0}, mldReport), "passed"},
-	{"nd/MLDv1 report", Typical, To6(GuestLocal, "ff02::1:ff00:11", ProtoICMPv6, ICMP(131, Zeros(16))), "passed"},
-	{"nd/MLDv1 done", Typical, To6(GuestLocal, "ff02::2", ProtoICMPv6, ICMP(132, Zeros(16))), "passed"},
+	{"nd/MLDv2 report", Typical, To6(GuestLocal, "ff02::16", pHopByHop, hopsAlert, mldReport), "passed"},
+	{"nd/MLDv2 report from ::", Typical, To6("::", "ff02::16", pHopByHop, hopsAlert, mldReport), "passed"},
+	{"nd/MLDv1 report", Typical, To6(GuestLocal, "ff02::1:ff00:11", pHopByHop, hopsAlert, ICMP(131, Zeros(16))), "passed"},
+	{"nd/MLDv1 done", Typical, To6(GuestLocal, "ff02::2", pHopByHop, hopsAlert, ICMP(132, Zeros(16))), "passed"},
 	{"nd/NS for the gateway", Typical, To6(Guest6, "ff02::1:ff00:1", ProtoICMPv6, ND(135, Gateway6, LinkLayer(1, GuestMAC))), "passed"},
 	{"nd/NS for the gateway's link-local", Typical, Out(TypeIPv6, IP6(GuestLocal, GatewayLocal, ProtoICMPv6, ND(135, GatewayLocal, LinkLayer(1, GuestMAC)))), "passed"},
 	{"nd/NA", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ND(136, Guest6, LinkLayer(2, GuestMAC)))), "passed"},
@@ -79,6 +92,7 @@ var legit6 = []Attempt{
 	{"ip6/GSO", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoTCP, TCP(1, 2), Zeros(manyBytes))), "passed"},
 	{"ip6/first fragment", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pFragment, frag(ProtoUDP, 0, 1), UDP(1, 2, Zeros(1232)))), "passed"},
 	{"ip6/later fragment", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pFragment, frag(ProtoUDP, 155, 0), Zeros(300))), "passed"},
+	{"ip6/later fragment of AH", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pFragment, frag(pAH, 154, 0), Zeros(200))), "passed"},
 	{"ip6/later fragment of ping", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pFragment, frag(ProtoICMPv6, 155, 0), Zeros(300))), "passed"},
 	{"ip6/atomic fragment", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pFragment, frag(ProtoTCP, 0, 0), TCP(1, 2))), "passed"},
 	{"ip6/hop-by-hop and destination options", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pHopByHop, ext(pOptions), ext(ProtoTCP), TCP(1, 2))), "passed"},

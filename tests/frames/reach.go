@@ -29,7 +29,7 @@ var ToHost = []struct {
 }{
 	{"arp", OwnARP, true, true, true},
 	{"neighbour solicitation", Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ND(135, Gateway6, LinkLayer(1, GuestMAC)))), true, true, true},
-	{"MLD report", To6(GuestLocal, "ff02::16", ProtoICMPv6, mldReport), true, true, true},
+	{"MLD report", To6(GuestLocal, "ff02::16", pHopByHop, hopsAlert, mldReport), true, true, true},
 	{"IGMP report", Eth("01:00:5e:00:00:fb", GuestMAC, TypeIPv4, IP4(Guest4, "224.0.0.251", pIGMP, []byte{0x16}, Zeros(7))), true, true, true},
 	{"ping", Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoICMP, ICMP(8))), true, false, false},
 	{"ping, later fragment", Out(TypeIPv4, IP4f(Guest4, Gateway4, ProtoICMP, 100, nil, Zeros(8))), true, false, false},
@@ -46,7 +46,6 @@ var ToHost = []struct {
 	{"another address", Out(TypeIPv4, IP4(Guest4, "198.51.100.1", ProtoTCP, TCP(99, 22))), false, false, false},
 	{"ping of another address", Out(TypeIPv4, IP4(Guest4, "198.51.100.1", ProtoICMP, ICMP(8))), false, false, false},
 	{"another address, v6", Out(TypeIPv6, IP6(Guest6, "2001:db8:1::1", ProtoTCP, TCP(99, 22))), false, false, false},
-	{"loopback", Out(TypeIPv4, IP4(Guest4, "127.0.0.1", ProtoTCP, TCP(99, 22))), false, false, false},
 	{"broadcast", Eth(Broadcast, GuestMAC, TypeIPv4, IP4(Guest4, "10.1.0.255", ProtoUDP, UDP(99, 22))), false, false, false},
 	{"mDNS", Eth("33:33:00:00:00:fb", GuestMAC, TypeIPv6, IP6(GuestLocal, "ff02::fb", ProtoUDP, UDP(5353, 5353))), false, false, false},
 	{"the world", Out(TypeIPv4, IP4(Guest4, "8.8.8.8", ProtoTCP, TCP(99, 22))), true, true, false},

@@ -53,3 +53,28 @@ func try(t *testing.T, attempts []frames.Attempt) {
 // wireOnly tells whether the kernel refuses to run a program on a frame, for its
 // IP header is not there in full. TestWire sends those.
 func wireOnly(a frames.Attempt) bool { return a.By == "truncated-ip4" || a.By == "truncated-ip6" }
+
+// TestGroupLimit counts what a report says, and for one of an older version one.
+func TestGroupLimit(t *testing.T) {
+	m := newMachine(t, spec(t), frames.With(frames.Typical, func(r *Rules) { r.GroupLimit = 10 }))
+	for _, step := range []struct {
+		frame []byte
+		why   string
+	}{
+		{frames.Report(143, 11), "multicast-groups"},
+		{frames.Report4(0x22, 11), "multicast-groups"},
+		{frames.Report(143, 0xffff), "multicast-groups"},
+		{frames.Report(143, 4), "passed"},
+		{frames.Report4(0x22, 4), "passed"},
+		{frames.Report4(0x16, 0xffff), "passed"}, // there it is a part of the group
+		{frames.Report(131, 0), "passed"},
+		{frames.Report(132, 0), "multicast-groups"},
+		{frames.Report4(0x17, 0), "multicast-groups"},
+		{frames.Report(143, 0), "passed"},
+		{frames.OwnARP, "passed"},
+	} {
+		if _, why := m.judge(t, step.frame); why.String() != step.why {
+			t.Errorf("%x: %v, want %s", step.frame, why, step.why)
+		}
+	}
+}

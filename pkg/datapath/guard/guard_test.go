@@ -48,7 +48,7 @@ var plain = guard.Rules{
 	MACs:       []net.HardwareAddr{{2, 0, 0, 0, 0, 0x11}},
 	Addresses:  []netip.Prefix{netip.MustParsePrefix("10.1.0.11/32"), netip.MustParsePrefix("fd00:1::11/128")},
 	Gateways:   []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00:1::1")},
-	StormLimit: 1000,
+	StormLimit: 1000, GroupLimit: 128,
 }
 
 func TestAttach(t *testing.T) {
@@ -95,7 +95,7 @@ func TestReplace(t *testing.T) {
 	everything.VLANs = []int{1, 63, 64, 4094}
 	everything.Isolate, everything.Subnets = true, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00:1::/64")}
 	everything.HostAccess, everything.Router, everything.HostMACs = linkspec.HostGateway, 7, everything.MACs[1:2]
-	everything.ReachMetadata, everything.VRRP, everything.StormLimit = true, true, 700001
+	everything.ReachMetadata, everything.VRRP, everything.StormLimit, everything.GroupLimit = true, true, 700001, 4095
 	attach(t, port, everything)
 	attach(t, port, guard.Rules{MACs: plain.MACs, L2Only: true})
 	attach(t, port, plain)
@@ -199,6 +199,7 @@ func TestRefused(t *testing.T) {
 		"VLAN 0":             {MACs: plain.MACs, VLANs: []int{0}},
 		"VLAN 4095":          {MACs: plain.MACs, VLANs: []int{4095}},
 		"host access":        {MACs: plain.MACs, HostAccess: "some"},
+		"group limit":        {MACs: plain.MACs, GroupLimit: 4097},
 		"storm limit":        {MACs: plain.MACs, StormLimit: -1},
 	} {
 		err := guard.Attach(port, r)

@@ -74,6 +74,11 @@ func through(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 		m := newMachine(t, mutant, hostRules("none", newRouter(t, "1")))
 		passes, _ := m.judge(t, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, frames.TCP(99, 22))))
 		return passes
+	case "multicast-groups":
+		m := newMachine(t, mutant, frames.With(frames.Typical, func(r *Rules) { r.GroupLimit = 1 }))
+		first, _ := m.judge(t, frames.Report(143, 1))
+		second, _ := m.judge(t, frames.Report(131, 0))
+		return first && second
 	case "storm":
 		m := newMachine(t, mutant, frames.With(frames.Typical, func(r *Rules) { r.StormLimit = 1 }))
 		first, _ := m.judge(t, frames.OwnARP)

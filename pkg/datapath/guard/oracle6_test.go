@@ -13,6 +13,7 @@ type packet6 struct {
 	hops     byte
 	fragment bool // any, also the only one
 	later    bool // not the first
+	first    byte // header
 	protocol byte
 	payload  []byte
 }
@@ -26,12 +27,12 @@ func (o *oracle) ip6Allowed(b []byte) bool {
 	if length > len(rest) {
 		return false
 	}
-	p := packet6{nobody: none(src), hops: b[7], protocol: b[6], payload: rest[:length]}
+	p := packet6{nobody: none(src), hops: b[7], first: b[6], protocol: b[6], payload: rest[:length]}
 	if !p.nobody && !o.own(src) || !o.reachable(dst) || !p.unwrap() || p.fragment && o.segments {
 		return false
 	}
 	if p.later {
-		return !p.nobody && (p.protocol == 58 || p.protocol == 6 || p.protocol == 17 || p.protocol == 60 || o.ordinary(p.protocol))
+		return !p.nobody && (p.protocol == 58 || p.protocol == 6 || p.protocol == 17 || p.protocol == 60 || p.protocol == 51 || o.ordinary(p.protocol))
 	}
 	if p.protocol == 58 {
 		return o.icmp6Allowed(p)
@@ -111,7 +112,7 @@ func (o *oracle) icmp6Allowed(p packet6) bool {
 		return !p.nobody
 	case layers.ICMPv6TypeMLDv1MulticastListenerReportMessage, layers.ICMPv6TypeMLDv1MulticastListenerDoneMessage,
 		layers.ICMPv6TypeMLDv2MulticastListenerReportMessageV2:
-		return !p.fragment
+		return !p.fragment && p.first == 0 && o.snooped()
 	case layers.ICMPv6TypeRouterSolicitation:
 		o.rs.Options = o.rs.Options[:0]
 		return near && o.rs.DecodeFromBytes(body, o) == nil && o.optionsAllowed(o.rs.Options, layers.ICMPv6OptSourceAddress)

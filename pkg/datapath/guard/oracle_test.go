@@ -69,6 +69,11 @@ func (o *oracle) own(b []byte) bool {
 
 func none(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }
 
+// snooped tells whether a bridge looks for IGMP and MLD in the frame.
+func (o *oracle) snooped() bool {
+	return o.eth.DstMAC[0]&1 != 0 && !bytes.Equal(o.eth.DstMAC, layers.EthernetBroadcast)
+}
+
 func (o *oracle) arpAllowed(b []byte) bool {
 	a := &o.arp
 	if a.DecodeFromBytes(b, o) != nil || o.cut {
@@ -119,6 +124,9 @@ func (o *oracle) ip4Allowed(b []byte) bool {
 		}
 	}
 	discover := ip.Protocol == layers.IPProtocolUDP && whole && ip.DstIP.Equal(broadcastIP) && len(ip.Payload) >= 4 && binary.BigEndian.Uint16(ip.Payload[2:]) == 67
+	if ip.DstIP.IsLoopback() {
+		return false
+	}
 	if none(ip.SrcIP) && !discover || !none(ip.SrcIP) && !o.own(ip.SrcIP) || !o.reachable(ip.DstIP) {
 		return false
 	}
@@ -128,7 +136,7 @@ func (o *oracle) ip4Allowed(b []byte) bool {
 	p := ip.Payload
 	switch ip.Protocol {
 	case layers.IPProtocolIGMP:
-		return whole && len(p) >= 8 && bytes.IndexByte([]byte{0x12, 0x16, 0x17, 0x22}, p[0]) >= 0
+		return whole && len(p) >= 8 && o.snooped() && bytes.IndexByte([]byte{0x12, 0x16, 0x17, 0x22}, p[0]) >= 0
 	case layers.IPProtocolTCP:
 		return ip.FragOffset > 0 || len(p) >= 20
 	case layers.IPProtocolICMPv4:

@@ -59,6 +59,8 @@ var reasons = [...]struct{ name, meaning string }{
 	{"metadata-service", "to the cloud's metadata service"},
 	{"storm", "more broadcasts and multicasts than the limit"},
 	{"checksum", "a checksum that the kernel is to write over what was judged"},
+	{"multicast-report", "an IGMP or MLD report that others hear and the bridge does not"},
+	{"multicast-groups", "reports of more multicast groups than the limit"},
 }
 
 // String is the reason's short name.

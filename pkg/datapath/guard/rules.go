@@ -39,6 +39,7 @@ type constants struct {
 	Own4Room, Own6Room        uint32
 	StormLimit                uint32 // only to be read back
 	StormInterval, StormBurst uint64 // ns
+	GroupInterval             uint64 // ns
 	Plain                     [4]uint64
 	VLANs                     [64]uint64
 	Packet                    packet
@@ -88,6 +89,7 @@ type identity struct {
 	Ifindex                    uint32
 	Storm                      uint64
 	Passed                     uint64
+	Groups                     uint64
 	_                          [8]uint64
 }
 
@@ -143,8 +145,14 @@ func encode(r Rules, netns uint64) (shared []byte, id identity) {
 		c.StormInterval = uint64(time.Second) / uint64(r.StormLimit)
 		c.StormBurst = uint64(time.Second) - c.StormInterval
 	}
+	if r.GroupLimit > 0 {
+		c.GroupInterval = uint64(groupsAhead) / uint64(r.GroupLimit)
+	}
 	return bytesOf(&c), id
 }
+
+// groupsAhead is GROUPS_AHEAD of bpf/rules.h.
+const groupsAhead = 256 * time.Second
 
 // own notes the guest's own addresses, and returns how many of each family the
 // program has to look through: guests that differ by one or two share it, and one
@@ -252,6 +260,9 @@ func decode(shared []byte, id identity) (Rules, error) {
 		Addresses: decodeNets(id.Own4[:], id.Own6[:], id.Own4Len, id.Own6Len),
 		Subnets:   decodeNets(id.Subnets4[:], id.Subnets6[:], id.Subnets4Len, id.Subnets6Len),
 	}
+	if c.GroupInterval > 0 {
+		r.GroupLimit = int(uint64(groupsAhead) / c.GroupInterval)
+	}
 	for i := range min(id.Gateways4Len, linkspec.MaxGuardGateways) {
 		r.Gateways = append(r.Gateways, netip.AddrFrom4(id.Gateways4[i]))
 	}
@@ -274,7 +285,7 @@ func encodes(r Rules, shared []byte, id identity) bool {
 		return false
 	}
 	want, own := encode(r, c.Netns)
-	own.Ifindex, own.Storm, own.Passed = id.Ifindex, id.Storm, id.Passed
+	own.Ifindex, own.Storm, own.Passed, own.Groups = id.Ifindex, id.Storm, id.Passed, id.Groups
 	return alike(want, shared) && own == id
 }
 

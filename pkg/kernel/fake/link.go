@@ -126,7 +126,7 @@ func (k *Kernel) leave(n *link) {
 	for _, flag := range n.portFlags() {
 		*flag = nil
 	}
-	n.McastGroups, n.Disabled = nil, new(false)
+	n.Disabled = new(false)
 	for mac, port := range bridge.static {
 		if port == n {
 			delete(bridge.static, mac)
@@ -154,7 +154,7 @@ func (k *Kernel) join(n, bridge *link) error {
 		*flag = new(false)
 	}
 	n.Learning, n.UnicastFlood, n.BroadFlood, n.McastFlood = new(true), new(true), new(true), new(true)
-	n.McastRouter, n.McastGroups = new(true), new(0)
+	n.McastRouter = new(true)
 	k.follow(bridge)
 	return nil
 }
@@ -199,7 +199,7 @@ func (n *link) observe() linkspec.Link {
 	for _, flag := range portFlags(&l) {
 		*flag = dup(*flag)
 	}
-	l.McastGroups, l.Disabled = dup(l.McastGroups), dup(l.Disabled)
+	l.Disabled = dup(l.Disabled)
 	l.Guard = nil // to be asked for
 	if n.master != nil && l.Binds() {
 		l.Stations = n.stations()

@@ -140,13 +140,6 @@ func (k *Kernel) setPortFlags(n *link, change linkspec.Link) error {
 	default:
 		n.Disabled = new(*change.Disabled)
 	}
-	switch {
-	case change.McastGroups == nil:
-	case n.master == nil:
-		return errors.New("set port flags: not a port of a bridge")
-	default:
-		n.McastGroups = new(*change.McastGroups)
-	}
 	return nil
 }
 

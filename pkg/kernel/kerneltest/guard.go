@@ -25,7 +25,7 @@ func testGuard(h *host) {
 		MACs:      []net.HardwareAddr{parseMAC("02:aa:00:00:00:01"), parseMAC("02:aa:00:00:00:02")},
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("fd00::5/128")},
 		Gateways:  []netip.Addr{netip.MustParseAddr("10.0.0.1")},
-		VLANs:     []int{1, 4094}, HostAccess: linkspec.HostGateway, Via: "br0", StormLimit: 1000,
+		VLANs:     []int{1, 4094}, HostAccess: linkspec.HostGateway, Via: "br0", StormLimit: 1000, GroupLimit: 128,
 	}.Canonical()
 	port := h.set(tap, linkspec.Link{Guard: &rules, Master: new("br0"), Up: new(true)})
 	h.guarded(port, rules)

@@ -87,7 +87,7 @@ func testPortFlags(h *host) {
 	})
 	hard := linkspec.Link{
 		Learning: new(false), UnicastFlood: new(false), BroadFlood: new(false), McastFlood: new(false), BPDUGuard: new(true), RootBlock: new(true),
-		McastRouter: new(false), McastGroups: new(7), Locked: new(true),
+		McastRouter: new(false), Locked: new(true),
 	}
 	h.shows(h.set(port, hard), hard)
 }

@@ -55,15 +55,15 @@ static __always_inline enum reason checksum(struct frame *f)
 {
 	if (!unfinished(f))
 		return PASSED;
-	STOP(CHECKSUM, !f->skb->CHECKSUM_AT);
+	STOP(CHECKSUM, !KEPT(f->skb, CHECKSUM_AT));
 	if (rules.csum_start) {
 		long at = place(f);
 
-		STOP(CHECKSUM, at < (long)f->skb->CHECKSUM_AT);
-		STOP(CHECKSUM, f->skb->PAYLOAD_AT && at + 2 > (long)f->skb->PAYLOAD_AT);
+		STOP(CHECKSUM, at < (long)KEPT(f->skb, CHECKSUM_AT));
+		STOP(CHECKSUM, KEPT(f->skb, PAYLOAD_AT) && at + 2 > (long)KEPT(f->skb, PAYLOAD_AT));
 	} else {
-		STOP(CHECKSUM, bpf_skb_change_tail(f->skb, f->skb->CHECKSUM_AT + 1, 0) != -EINVAL);
-		STOP(CHECKSUM, f->skb->PAYLOAD_AT && !before(f, f->skb->PAYLOAD_AT));
+		STOP(CHECKSUM, bpf_skb_change_tail(f->skb, KEPT(f->skb, CHECKSUM_AT) + 1, 0) != -EINVAL);
+		STOP(CHECKSUM, KEPT(f->skb, PAYLOAD_AT) && !before(f, KEPT(f->skb, PAYLOAD_AT)));
 	}
 	return PASSED;
 }

@@ -91,12 +91,28 @@ static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
 #define CHECKSUM_AT cb[1]
 #define PAYLOAD_AT cb[2]
 
+/* So that the compiler does not go there by a pointer of its own: the verifier knows
+ * none into the packet's memory but the packet's. */
+#define KEEP(skb, member, value)                                               \
+	asm volatile("*(u32 *)(%0 + %1) = %2" ::"r"(skb), "i"(__builtin_offsetof(struct __sk_buff, member)), "r"((__u64)(value)) : "memory")
+#define KEPT(skb, member)                                                      \
+	({                                                                     \
+		__u64 kept;                                                    \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                          \
+			     : "=r"(kept)                                      \
+			     : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, member))); \
+		kept;                                                          \
+	})
+
 /*
  * And why the frame may not be a segment (GSO), 0 for that it may: whoever cuts up
  * one that is a fragment numbers the pieces anew, so that the first is one that nobody
  * judged.
  */
 #define SEGMENT cb[3]
+
+/* How many multicast groups it reports. */
+#define REPORTED cb[4]
 #define IF(bit, reason) ((bit) * (WITHOUT == (reason) ? 0 : (reason)))
 
 /* 0 or 1, which the compiler does not make a branch of. */
@@ -109,6 +125,8 @@ static __always_inline __u64 bit(__u64 bits, __u32 n)
 
 #define ZERO(byte) (((__u64)(byte) - 1) >> 63)
 #define GROUP(mac) ((mac) & 1)
+/* Does the bridge look for reports in what has this address? */
+#define SNOOPED(mac) (GROUP(mac) && (mac) != 0xffffffffffffULL)
 #define PULLED 128
 
 static __always_inline __u64 mac(const void *p)
@@ -202,6 +220,24 @@ static __always_inline enum reason storm(struct frame *f)
 	return PASSED;
 }
 
+/* Multicast groups at a steady rate. */
+static __always_inline enum reason groups(struct frame *f)
+{
+	__u64 now, due;
+
+	if (!rules.group_interval)
+		return PASSED;
+	due = KEPT(f->skb, REPORTED) * rules.group_interval;
+	if (!due)
+		return PASSED;
+	now = bpf_ktime_get_ns();
+	if (f->port->groups < now)
+		f->port->groups = now;
+	STOP(MULTICAST_GROUPS, f->port->groups - now + due > GROUPS_AHEAD);
+	f->port->groups += due;
+	return PASSED;
+}
+
 /* Ten frames a second of each reason are enough for whoever asks why. */
 static __always_inline void sample(struct __sk_buff *skb, __u32 port, __u64 why)
 {
@@ -249,14 +285,17 @@ int guard(struct __sk_buff *skb)
 	/* A port that the program was not told of is nobody's. */
 	if (!f.port || f.port->ifindex != ifindex)
 		return TC_ACT_SHOT;
-	skb->CHECKSUM_AT = 0;
-	skb->PAYLOAD_AT = 0;
-	skb->SEGMENT = 0;
+	KEEP(skb, CHECKSUM_AT, 0);
+	KEEP(skb, PAYLOAD_AT, 0);
+	KEEP(skb, SEGMENT, 0);
+	KEEP(skb, REPORTED, 0);
 	why = judge(&f);
 	if (why == PASSED && skb->gso_size)
-		why = skb->SEGMENT;
+		why = KEPT(skb, SEGMENT);
 	if (why == PASSED)
 		why = storm(&f);
+	if (why == PASSED)
+		why = groups(&f);
 	if (why == PASSED)
 		why = checksum(&f);
 	if (why == PASSED) {

@@ -56,6 +56,9 @@ static __always_inline enum reason igmp(struct frame *f, const struct ipv4 *ip, 
 		FAIL(TRUNCATED_TRANSPORT);
 	STOP(IP4_FRAGMENT, ip->fragment & bpf_htons(MORE_FRAGMENTS | FRAGMENT_OFFSET));
 	STOP(IGMP_TYPE, *type != 0x12 && *type != 0x16 && *type != 0x17 && *type != 0x22);
+	/* Who hears one that the bridge does not holds back his own, and it forgets him. */
+	STOP(MULTICAST_REPORT, !SNOOPED(f->dst));
+	KEEP(f->skb, REPORTED, *type == 0x22 ? bpf_ntohs(*(const __be16 *)(type + 6)) : 1);
 	return PASSED;
 }
 
@@ -74,18 +77,18 @@ static __always_inline enum reason transport4(struct frame *f, const struct ipv4
 		FAIL(TRUNCATED_TRANSPORT);
 	switch (ip->protocol) {
 	case IPPROTO_UDP:
-		f->skb->CHECKSUM_AT = L4_OFFSET + UDP_CHECKSUM;
+		KEEP(f->skb, CHECKSUM_AT, L4_OFFSET + UDP_CHECKSUM);
 		STOP(DHCP4_SERVER, l4[0] == bpf_htons(67) || l4[1] == bpf_htons(68));
 		if (l4[1] == bpf_htons(67)) {
 			*s = SERVICE_BASIC;
-			f->skb->PAYLOAD_AT = L4_OFFSET + 8;
+			KEEP(f->skb, PAYLOAD_AT, L4_OFFSET + 8);
 			return dhcp4(f, l4[0], len, fragment);
 		}
 		if (l4[1] == bpf_htons(53))
 			*s = SERVICE_BASIC;
 		return PASSED;
 	case IPPROTO_TCP:
-		f->skb->CHECKSUM_AT = L4_OFFSET + TCP_CHECKSUM;
+		KEEP(f->skb, CHECKSUM_AT, L4_OFFSET + TCP_CHECKSUM);
 		if (l4[1] == bpf_htons(53))
 			*s = SERVICE_BASIC;
 		return PASSED;
@@ -125,13 +128,15 @@ static __always_inline enum reason ipv4(struct frame *f)
 		STOP(IP4_SOURCE, !own4(f, ip->src));
 	else
 		STOP(IP4_UNSPECIFIED, !dhcp_discover(f, ip));
+	/* never meant, and heard where net.ipv4.conf.*.route_localnet is on */
+	STOP(HOST, (ip->dst & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000));
 	STOP(METADATA_SERVICE, rules.flags & METADATA && ip->dst == bpf_htonl(0xa9fea9fe));
 	STOP(ISOLATED, rules.flags & ISOLATE &&
 			       in_nets4(f->port->subnets4, f->port->subnets4_len, MAX_SUBNETS, ip->dst) &&
 			       !gateway4(f, ip->dst));
 	if (ip->protocol == IPPROTO_IGMP)
 		return igmp(f, ip, total);
-	f->skb->SEGMENT = IF(!!(ip->fragment & bpf_htons(MORE_FRAGMENTS | FRAGMENT_OFFSET)), IP4_FRAGMENT);
+	KEEP(f->skb, SEGMENT, IF(!!(ip->fragment & bpf_htons(MORE_FRAGMENTS | FRAGMENT_OFFSET)), IP4_FRAGMENT));
 	if (ip->fragment & bpf_htons(FRAGMENT_OFFSET)) {
 		if (ip->protocol == IPPROTO_ICMP)
 			s = SERVICE_BASIC;

@@ -21,7 +21,8 @@ struct ipv6 {
 /* Where in the header chain the judgement is. */
 struct chain {
 	__u64 off, end;
-	__u64 next, fragment, later, someone, hop_limit;
+	__u64 next, fragment, later, someone;
+	__u64 first; /* the first header's protocol, and the hop limit in the byte above */
 };
 
 /* The headers before the transport's, each there in full. */
@@ -90,7 +91,7 @@ static __always_inline enum reason neighbour(struct frame *f, struct chain *c, _
 	__u64 off = c->off + 8, kind = ND_SOURCE_MAC, other = ND_SOURCE_MAC;
 
 	STOP(ND_FRAGMENT, c->fragment);
-	STOP(ND_HOP_LIMIT, c->hop_limit != 255);
+	STOP(ND_HOP_LIMIT, c->first >> 8 != 255);
 	if (type != 133) {
 		off += 16;
 		if (off > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, target, sizeof(target)))
@@ -104,8 +105,11 @@ static __always_inline enum reason neighbour(struct frame *f, struct chain *c, _
 	return nd_options(f, c, opaque(off), opaque(kind), opaque(other));
 }
 
-static __always_inline enum reason icmp6(struct frame *f, struct chain *c, __u8 type, enum service *s)
+/* h: the header's first 8 bytes */
+static __always_inline enum reason icmp6(struct frame *f, struct chain *c, const __be16 *h, enum service *s)
 {
+	__u8 type = *(const __u8 *)h;
+
 	*s = SERVICE_NEIGHBOUR;
 	switch (type) {
 	case 136:
@@ -118,6 +122,9 @@ static __always_inline enum reason icmp6(struct frame *f, struct chain *c, __u8 
 	case 132:
 	case 143:
 		STOP(ND_FRAGMENT, c->fragment);
+		/* Who hears one that the bridge does not holds back his own, and it forgets him. */
+		STOP(MULTICAST_REPORT, !SNOOPED(f->dst) || (c->first & 0xff) != IPPROTO_HOPOPTS);
+		KEEP(f->skb, REPORTED, bpf_ntohs(h[3]) + (type != 143)); /* where it is one, these are 0 */
 		return PASSED;
 	}
 	STOP(IP6_UNSPECIFIED, !c->someone);
@@ -136,7 +143,7 @@ static __always_inline enum reason udp6(struct frame *f, struct chain *c, const 
 	if (port[1] != bpf_htons(547))
 		return PASSED;
 	*s = SERVICE_BASIC;
-	f->skb->PAYLOAD_AT = c->off + 8;
+	KEEP(f->skb, PAYLOAD_AT, c->off + 8);
 	if (c->fragment || c->off + 12 > c->end || bpf_skb_load_bytes(f->skb, c->off + 8, &type, 1))
 		FAIL(DHCP6_CLIENT);
 	/* what clients send: no replies, and nothing on behalf of others */
@@ -159,10 +166,10 @@ static __always_inline enum reason transport6(struct frame *f, struct chain *c, 
 	if (c->off + need > c->end || bpf_skb_load_bytes(f->skb, c->off, h, sizeof(h)))
 		FAIL(TRUNCATED_TRANSPORT);
 	if (c->next == IPPROTO_ICMPV6)
-		return icmp6(f, c, *(__u8 *)h, s);
+		return icmp6(f, c, h, s);
 	if (h[1] == bpf_htons(53))
 		*s = SERVICE_BASIC;
-	f->skb->CHECKSUM_AT = c->off + (c->next == IPPROTO_UDP ? UDP_CHECKSUM : TCP_CHECKSUM);
+	KEEP(f->skb, CHECKSUM_AT, c->off + (c->next == IPPROTO_UDP ? UDP_CHECKSUM : TCP_CHECKSUM));
 	return c->next == IPPROTO_UDP ? udp6(f, c, h, s) : PASSED;
 }
 
@@ -171,7 +178,7 @@ static __always_inline enum reason later6(struct chain *c, enum service *s)
 	STOP(IP6_UNSPECIFIED, !c->someone);
 	if (c->next == IPPROTO_ICMPV6)
 		*s = SERVICE_BASIC;
-	else if (c->next != IPPROTO_TCP && c->next != IPPROTO_UDP && c->next != IPPROTO_DSTOPTS && !plain(c->next))
+	else if (c->next != IPPROTO_TCP && c->next != IPPROTO_UDP && c->next != IPPROTO_DSTOPTS && c->next != IPPROTO_AH && !plain(c->next))
 		FAIL(IP6_PROTOCOL);
 	return PASSED;
 }
@@ -191,7 +198,7 @@ static __always_inline enum reason ipv6(struct frame *f)
 	dst[0] = ip->dst[0], dst[1] = ip->dst[1];
 	c.end = c.off + bpf_ntohs(ip->length);
 	c.next = opaque(ip->next);
-	c.hop_limit = ip->hop_limit;
+	c.first = ip->next | ip->hop_limit << 8;
 	STOP(IP6_LENGTH, c.end > f->skb->len);
 	c.fragment = opaque(0);
 	c.later = opaque(0);
@@ -208,7 +215,7 @@ static __always_inline enum reason ipv6(struct frame *f)
 	why = extensions(f, &c);
 	if (why != PASSED)
 		return why;
-	f->skb->SEGMENT = IF(c.fragment, IP6_FRAGMENT);
+	KEEP(f->skb, SEGMENT, IF(c.fragment, IP6_FRAGMENT));
 	why = c.later ? later6(&c, &s) : transport6(f, &c, &s);
 	if (why != PASSED)
 		return why;

@@ -40,6 +40,7 @@ struct rules {
 	__u32 storm_limit; /* a second; only to be read back */
 	__u64 storm_interval; /* ns from one group frame to the next; 0: no limit */
 	__u64 storm_burst;    /* ns that they may run ahead */
+	__u64 group_interval; /* ns from one multicast group that is reported to the next; 0: no limit */
 	__u64 plain[4]; /* a bit for each protocol */
 	__u64 vlans[64]; /* a bit for each VLAN ID */
 	/* What is the kernel's, not a network's: where in its packets csum_start and
@@ -72,8 +73,15 @@ struct port {
 	__u32 ifindex;
 	__u64 storm;  /* ns of CLOCK_MONOTONIC: when the next group frame is due */
 	__u64 passed; /* frames */
+	__u64 groups; /* ns of CLOCK_MONOTONIC: when the next multicast group is due */
 	__u64 apart[8]; /* what is written is in no cache line of the next port's */
 };
+
+/*
+ * A bridge keeps each multicast group that is reported for 260 s, 4096 of all guests
+ * together, and beyond that gives every group's frames to every port.
+ */
+#define GROUPS_AHEAD 256000000000ULL /* ns that reports may run ahead */
 
 /* Why a frame was dropped: a reason for each rule. */
 enum reason {
@@ -127,6 +135,8 @@ enum reason {
 	METADATA_SERVICE,
 	STORM,
 	CHECKSUM,
+	MULTICAST_REPORT,
+	MULTICAST_GROUPS,
 	REASONS,
 };
 
