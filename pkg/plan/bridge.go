@@ -38,6 +38,8 @@ func Bridge(stdin []byte, rt config.Runtime, ownNetns bool, host Host) (Plan, er
 // bridge without a MAC address of its own changes it for a moment.
 func (p *bridgePlan) Shared() bool { return true }
 
+func (p *bridgePlan) Attachment() attachment.Attachment { return p.att }
+
 func (p *bridgePlan) Repairs() bool { return p.conf.Repair }
 
 func (p *bridgePlan) Previous() *types100.Result { return p.conf.PrevResult }

@@ -18,6 +18,8 @@ import (
 // order: Observe, Claim, Delegate, Settle for ADD; Observe, Promise, Delegate
 // for CHECK.
 type Plan interface {
+	// Attachment is the guest NIC that the plan is for.
+	Attachment() attachment.Attachment
 	// Shared tells whether Settle declares links that other attachments change.
 	Shared() bool
 	// Guard is what will hold the guest to itself, with as many addresses as are

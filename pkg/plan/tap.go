@@ -88,6 +88,8 @@ func (p *tapPlan) Shared() bool { return false }
 
 func (p *tapPlan) Delegate() *Delegate { return nil }
 
+func (p *tapPlan) Attachment() attachment.Attachment { return p.att }
+
 func (p *tapPlan) Repairs() bool { return p.conf.Repair }
 
 func (p *tapPlan) Previous() *types100.Result { return p.conf.PrevResult }

@@ -8,16 +8,17 @@ import (
 	"net"
 	"slices"
 
+	"github.com/microvm-cni/microvm-cni/pkg/attachment"
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// Repair brings a declared state about again while whoever uses it goes on: it sets
-// what differs. It makes no links and none of somebody else's change; what it cannot
-// set is for Diff to find afterwards. It stops at the first error, and undoes nothing:
-// each step is one towards what was declared. The caller holds the lock if the state
-// is Shared.
-func Repair(k Kernel, s linkspec.State) error {
+// Repair brings an attachment's declared state about again while whoever uses it goes
+// on: it sets what differs. It makes no links and none of somebody else's change, such
+// as one that has the name by now; what it cannot set is for Diff to find afterwards.
+// It stops at the first error, and undoes nothing: each step is one towards what was
+// declared. The caller holds the lock if the state is Shared.
+func Repair(k Kernel, a attachment.Attachment, s linkspec.State) error {
 	r := &Receipt{k: k}
 	for _, c := range s.Sysctls {
 		if err := r.sysctl(c); err != nil {
@@ -28,7 +29,7 @@ func Repair(k Kernel, s linkspec.State) error {
 		return err
 	}
 	for _, want := range s.Links {
-		if err := r.repair(want); err != nil {
+		if err := r.repair(a, want); err != nil {
 			return err
 		}
 	}
@@ -40,7 +41,7 @@ func Repair(k Kernel, s linkspec.State) error {
 	return nil
 }
 
-func (r *Receipt) repair(want linkspec.Link) error {
+func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	if want.Role == linkspec.Joined || want.Role == linkspec.Lent {
 		return nil
 	}
@@ -54,6 +55,12 @@ func (r *Receipt) repair(want linkspec.Link) error {
 	change, differs := linkspec.Change(want, got)
 	if !differs || want.Kind != "" && got.Kind != want.Kind {
 		return nil
+	}
+	switch ours, err := belongs(r.k, a, want, got); {
+	case err != nil:
+		return err
+	case !ours: // no code of its own: what differs is still that it is not as promised
+		return fmt.Errorf("%s: what has the name is somebody else's device, and left as it is", want.Key())
 	}
 	for _, mac := range change.Stations {
 		if err := r.fetch(want, mac); err != nil {

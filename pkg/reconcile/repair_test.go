@@ -56,7 +56,7 @@ func TestRepair(t *testing.T) {
 			if diffs, err := reconcile.Diff(k, guarded(vm1)); err != nil || (len(diffs) > 0) != (name != "nothing") {
 				t.Fatalf("differences before the repair: %v, %v", diffs, err)
 			}
-			if err := reconcile.Repair(k, guarded(vm1)); err != nil {
+			if err := reconcile.Repair(k, vm1, guarded(vm1)); err != nil {
 				t.Fatal(err)
 			}
 			if after := links(k); after != whole && name != "sysctl" { // it goes for all devices
@@ -98,7 +98,7 @@ func TestRepairLeaves(t *testing.T) {
 			k := street(t)
 			c.tamper(k)
 			before := links(k)
-			if err := reconcile.Repair(k, c.state); err != nil {
+			if err := reconcile.Repair(k, vm1, c.state); err != nil {
 				t.Fatal(err)
 			}
 			if after := links(k); after != before {
@@ -112,13 +112,97 @@ func TestRepairLeaves(t *testing.T) {
 	}
 }
 
+// What has the name of a link, but is not the attachment's, is nobody's to repair.
+func TestRepairLeavesWhatIsNotTheAttachments(t *testing.T) {
+	for name, replace := range map[string]func(*linkspec.Link){
+		"somebody's": func(l *linkspec.Link) { l.Alias, l.AltNames = new("his"), []string{"his-handle"} },
+		"nobody's":   func(l *linkspec.Link) { l.Alias, l.AltNames = new(""), nil },
+		"another guest's": func(l *linkspec.Link) {
+			l.Alias, l.AltNames = tapState(vm2).Links[0].Alias, []string{vm2.TapHandle(), vm2.PortHandle()}
+		},
+		"another guest's by tag": func(l *linkspec.Link) { l.Alias, l.AltNames = tapState(vm2).Links[0].Alias, nil },
+	} {
+		for plugin, state := range map[string]linkspec.State{"tap": tapState(vm1), "bridge": guarded(vm1)} {
+			t.Run(plugin+", "+name, func(t *testing.T) {
+				k := street(t)
+				k.Remove(vm2.TapName())
+				k.Add(linkspec.Link{Kind: linkspec.Bridge, Name: "br7"})
+				k.Edit(vm1.TapName(), replace)
+				port, _ := k.Link(vm1.TapName())
+				if err := k.Set(port, linkspec.Link{Master: new("br7"), MAC: foreignMAC}); err != nil {
+					t.Fatal(err)
+				}
+				leaves(t, k, state)
+			})
+		}
+	}
+}
+
+// leaves fails the test if a repair changes anything, or passes over what differs.
+func leaves(t *testing.T, k *fake.Kernel, s linkspec.State) {
+	t.Helper()
+	before := links(k)
+	if err := reconcile.Repair(k, vm1, s); err == nil || !strings.Contains(err.Error(), "somebody else's") {
+		t.Errorf("error is %v", err)
+	}
+	if after := links(k); after != before {
+		t.Errorf("left\n%s\nwhere there was\n%s", after, before)
+	}
+	if diffs, err := reconcile.Diff(k, s); err != nil || len(diffs) == 0 {
+		t.Errorf("differences after it: %v, %v", diffs, err)
+	}
+}
+
+// In a namespace that is another one by now, a tap has nothing that tells of us; a
+// gateway's name is one that a person may give, too.
+func TestRepairLeavesNamesakes(t *testing.T) {
+	k := newAway()
+	s := awayStates(vm1)
+	apply(t, k, s...)
+	k.RemoveNetns(vmm)
+	k.AddNetns(vmm)
+	k.Add(linkspec.Link{Kind: linkspec.Tap, Name: vm1.TapName(), Netns: vmm, MTU: new(1300)})
+	leaves(t, k, s[2])
+
+	k = fake.New()
+	gateway := vlanState(vm1, true, 7)
+	apply(t, k, tapState(vm1), claimState(vm1), gateway)
+	k.Edit("br0.7", func(l *linkspec.Link) { l.Alias, l.Up = new("his"), new(false) })
+	leaves(t, k, gateway)
+}
+
+// A handle or a tag that somebody took off is put back, as long as something else
+// tells whose the link is.
+func TestRepairPutsMarksBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		state linkspec.State
+		edit  func(*linkspec.Link)
+	}{
+		"the tap's handle":  {tapState(vm1), func(l *linkspec.Link) { l.AltNames = []string{vm1.PortHandle()} }},
+		"the tap's tag":     {tapState(vm1), func(l *linkspec.Link) { l.Alias = new("") }},
+		"the port's handle": {guarded(vm1), func(l *linkspec.Link) { l.AltNames = []string{vm1.TapHandle()} }},
+		"both handles":      {guarded(vm1), func(l *linkspec.Link) { l.AltNames = nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := street(t)
+			k.Edit(vm1.TapName(), c.edit)
+			if err := reconcile.Repair(k, vm1, c.state); err != nil {
+				t.Fatal(err)
+			}
+			if diffs, err := reconcile.Diff(k, c.state); err != nil || len(diffs) > 0 {
+				t.Errorf("differences after a repair: %v, %v", diffs, err)
+			}
+		})
+	}
+}
+
 // An address that is a neighbour's own by now stays there.
 func TestRepairTakesNobodysAddress(t *testing.T) {
 	k := street(t)
 	s := guarded(vm1)
 	s.Links[1].Stations = []net.HardwareAddr{vm2.GuestMAC()}
 	before := links(k)
-	err := reconcile.Repair(k, s)
+	err := reconcile.Repair(k, vm1, s)
 	wantCode(t, err, cnierr.Config)
 	if !strings.Contains(fmt.Sprint(err), "is that of "+vm2.TapName()) {
 		t.Errorf("error is %v", err)

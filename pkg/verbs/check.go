@@ -79,7 +79,7 @@ func (c *call) repair(ctx context.Context, p plan.Plan) ([]linkspec.Difference, 
 	if err != nil {
 		return nil, err
 	}
-	fault := reconcile.Repair(c.k, promise)
+	fault := reconcile.Repair(c.k, p.Attachment(), promise)
 	_, after, err := c.compare(p)
 	if done := reconcile.Repaired(before, after); err == nil && len(done) > 0 {
 		var words []string

@@ -1,0 +1,72 @@
+package chain
+
+import (
+	"strings"
+	"testing"
+)
+
+// bridgeRepairs calls CHECK of the bridge plugin alone: in the chain that of the tap
+// plugin comes before it, and ends it.
+func (a *arena) bridgeRepairs() answer {
+	a.t.Helper()
+	v := a.v
+	v.args = strings.Trim(v.args+";REPAIR=1", ";")
+	return a.h.exec(call{plugin: "microvm-bridge", verb: "CHECK", vm: v, stdin: a.n.single(1, conf{"prevResult": a.previous()})})
+}
+
+// A tap that has the name by now, but is somebody else's, is not taken over by a
+// repair, and so not deleted by a DEL.
+func TestRepairTakesNobodysTap(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		tap  conf
+		make string // a shell script; TAP is the tap's name
+		show string
+	}{
+		{
+			"somebody's", tap,
+			"ip link del TAP; ip link add br7 type bridge; ip tuntap add TAP mode tap; ip link set TAP alias his address 02:77:77:77:77:77 mtu 1400 master br7 up",
+			"ip -d -o link show TAP",
+		},
+		{"another guest's", tap, "ip link del TAP; ip link set OTHER down name TAP up", "ip -d -o link show TAP"},
+		{
+			"in another namespace at the path", awayTap,
+			"ip netns del guests; ip netns add guests; ip -n guests link add br7 type bridge; ip -n guests tuntap add TAP mode tap; ip -n guests link set TAP alias his mtu 1400 master br7 up",
+			"ip -n guests -d -o link show TAP",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			h.mine = append(h.mine, "br7", "tap0")
+			n := h.network("lab", newest, c.tap, gateway)
+			a := &arena{t: t, h: h, n: n, v: h.vm("vm1")}
+			one, two := &a.v, h.vm("vm2")
+			one.args = "TAP_NAME=tap0"
+			name := one.tapOf(n.add(*one))
+			other := "none"
+			if strings.Contains(c.make, "OTHER") {
+				other = two.tapOf(n.add(two))
+			}
+			names := strings.NewReplacer("TAP", name, "OTHER", other)
+			h.sh(names.Replace(c.make))
+			before := h.sh(names.Replace(c.show))
+			wantError(t, n.repair(*one), 102, name)
+			if got := a.bridgeRepairs(); got.exit == 0 || !strings.Contains(got.stdout, `"code": 102`) || !strings.Contains(got.stdout, "somebody else's") {
+				t.Errorf("CHECK of microvm-bridge: exit %d, %s", got.exit, got.stdout)
+			}
+			if after := h.sh(names.Replace(c.show)); after != before {
+				t.Errorf("repaired to\n%s\nfrom\n%s", after, before)
+			}
+			n.remove(*one)
+			if after := h.sh(names.Replace(c.show)); after != before {
+				t.Errorf("after DEL there is\n%s\nand was\n%s", after, before)
+			}
+			if other != "none" {
+				n.remove(two)
+			}
+			for _, at := range []string{"ip", "ip -n guests"} {
+				h.sh(at + " link del " + name + " 2>/dev/null || true; " + at + " link del br7 2>/dev/null || true")
+			}
+		})
+	}
+}
