@@ -261,6 +261,20 @@ func (l Link) Binds() bool {
 	return l.Learning != nil && !*l.Learning || l.BPDUGuard != nil && *l.BPDUGuard
 }
 
+// OffBridge is the observed port without what a bridge keeps of it, all of which goes
+// when it leaves.
+func (l Link) OffBridge() Link {
+	l.Master, l.Disabled = new(""), new(false)
+	for _, flag := range []**bool{
+		&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BroadFlood, &l.McastFlood,
+		&l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked,
+	} {
+		*flag = nil
+	}
+	l.VLANs, l.Stations = nil, nil
+	return l
+}
+
 // String is the link as text: a headline, then a line for each declared field.
 func (l Link) String() string {
 	var b strings.Builder

@@ -52,7 +52,7 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", want.Key(), err)
 	}
-	change, differs := linkspec.Change(want, got)
+	change, differs := linkspec.Change(want, asFound(want, got))
 	if !differs || want.Kind != "" && got.Kind != want.Kind {
 		return nil
 	}
@@ -74,6 +74,22 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 		return fmt.Errorf("repair %s: %w", want.Key(), err)
 	}
 	return nil
+}
+
+// asFound is the link as it will be found by what is set: of a port that comes from
+// elsewhere the kernel keeps nothing that its bridge knew of it.
+func asFound(want, got linkspec.Link) linkspec.Link {
+	if !joins(want, got) {
+		return got
+	}
+	got = got.OffBridge()
+	got.Disabled = want.Disabled // no port is as it joins, and one that is down cannot be told
+	return got
+}
+
+// joins tells whether the link is to be a port of a bridge that it is not on.
+func joins(want, got linkspec.Link) bool {
+	return want.Master != nil && *want.Master != "" && (got.Master == nil || *got.Master != *want.Master)
 }
 
 // fetch takes the station away from the port of the bridge that it was bound to by

@@ -32,6 +32,33 @@ func street(t *testing.T) *fake.Kernel {
 	return k
 }
 
+// A port that somebody moved comes back with all that its own bridge knew of it,
+// though it had the same on the other one.
+func TestRepairOfAPortThatWasMoved(t *testing.T) {
+	k := street(t)
+	s := guarded(vm1)
+	s.Links[1].UnicastFlood, s.Links[1].Locked = new(false), new(true)
+	s.Links[1].VLANs = []linkspec.VLAN{{ID: 7, PVID: true, Untagged: true}}
+	s.Links[0].VLANFiltering = new(true)
+	if err := reconcile.Repair(k, vm1, s); err != nil {
+		t.Fatal(err)
+	}
+	k.Add(linkspec.Link{Kind: linkspec.Bridge, Name: "br9", VLANFiltering: new(true)})
+	port, _ := k.Link(vm1.TapName())
+	whole := port.String()
+	there := s.Links[1]
+	there.Master, there.Disabled = new("br9"), nil
+	if err := k.Set(port, there); err != nil {
+		t.Fatal(err)
+	}
+	if err := reconcile.Repair(k, vm1, s); err != nil {
+		t.Fatal(err)
+	}
+	if port, _ = k.Link(vm1.TapName()); port.String() != whole {
+		t.Errorf("repaired to\n%s\nwant\n%s", port, whole)
+	}
+}
+
 // What somebody changed is as it was afterwards, whoever has the guest's address.
 func TestRepair(t *testing.T) {
 	for name, tamper := range map[string]func(*fake.Kernel){

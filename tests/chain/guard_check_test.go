@@ -41,6 +41,9 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
 		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is at elsewhere", frames.GuestMAC}},
 		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is one that may move", frames.GuestMAC}},
+		{"on another bridge with the same flags", "ip link add br9 up type bridge; ip link set PORT master br9; " +
+			"ip link set PORT type bridge_slave learning off flood off guard on root_block on mcast_router 0; ip link set PORT type bridge_slave locked on 2>/dev/null || true; " +
+			"ip link set PORT type bridge_slave mcast_max_groups 64 2>/dev/null || true; bridge fdb replace " + frames.GuestMAC + " dev PORT master static sticky", []string{"master is br9"}},
 	} {
 		for placement, tap := range placements {
 			t.Run(placement+" "+test.name, func(t *testing.T) {
@@ -49,7 +52,7 @@ func TestGuardCheckGoesRed(t *testing.T) {
 					t.Log("this kernel has no such flag (before 5.16)")
 					return
 				}
-				a.h.mine = append(a.h.mine, "elsewhere", "nowhere")
+				a.h.mine = append(a.h.mine, "elsewhere", "nowhere", "br9")
 				a.n.holds(a.v)
 				a.h.sh(strings.ReplaceAll(test.change, "PORT", a.port))
 				wantError(t, a.n.check(a.v), 102, append(test.words, a.port)...)
@@ -62,7 +65,7 @@ func TestGuardCheckGoesRed(t *testing.T) {
 					}
 				}
 				a.n.remove(a.v)
-				a.h.sh("ip link del elsewhere 2>/dev/null || true")
+				a.h.sh("ip link del elsewhere 2>/dev/null || true; ip link del br9 2>/dev/null || true")
 				a.n.add(a.v)
 				a.n.holds(a.v)
 			})
