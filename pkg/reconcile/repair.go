@@ -70,10 +70,29 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	// What can only be given when a link is made.
 	change.Owner, change.Group, change.MultiQueue, change.Persist = nil, nil, nil, nil
 	change.Parent, change.VLANID, change.Deaf = nil, nil, nil
-	if err := r.k.Set(got, change); err != nil {
+	set := r.k.Set
+	if joins(want, got) && *got.Up {
+		set = r.join
+	}
+	if err := set(got, change); err != nil {
 		return fmt.Errorf("repair %s: %w", want.Key(), err)
 	}
 	return nil
+}
+
+// join sets what puts a port that is up on a bridge, down meanwhile: it would forward
+// frames from the moment at which it joins, with the flags of anybody's port. One that
+// does not come to join is as it was.
+func (r *Receipt) join(port, change linkspec.Link) error {
+	change.Up = new(false)
+	err := r.k.Set(port, change)
+	if err != nil {
+		got, lookup := r.k.LinkIn(port.Netns, port.Name)
+		if lookup != nil || got.Index != port.Index || *got.Master == *change.Master {
+			return err
+		}
+	}
+	return errors.Join(err, r.k.Set(port, linkspec.Link{Up: new(true)}))
 }
 
 // asFound is the link as it will be found by what is set: of a port that comes from

@@ -59,6 +59,55 @@ func TestRepairOfAPortThatWasMoved(t *testing.T) {
 	}
 }
 
+// gate fails the test when a port joins a bridge up, and the calls that it is told to.
+type gate struct {
+	reconcile.Kernel
+	t    *testing.T
+	fail func(change linkspec.Link) bool
+}
+
+func (g *gate) Set(l, change linkspec.Link) error {
+	g.t.Helper()
+	if now, err := g.Link(l.Name); err == nil && change.Master != nil && *change.Master != "" && *now.Up && (change.Up == nil || *change.Up) {
+		g.t.Errorf("%s joins %s up", l.Name, *change.Master)
+	}
+	if g.fail != nil && g.fail(change) {
+		return errInjected
+	}
+	return g.Kernel.Set(l, change)
+}
+
+// A port that is up is down while it joins its bridge, and up again when it is as
+// declared, or does not come to join.
+func TestRepairJoinsDown(t *testing.T) {
+	for _, from := range []string{"", "br9"} {
+		for name, fail := range map[string]func(linkspec.Link) bool{
+			"joins":         nil,
+			"does not join": func(change linkspec.Link) bool { return change.Master != nil },
+		} {
+			t.Run(name+" from "+from, func(t *testing.T) {
+				k := street(t)
+				k.Add(linkspec.Link{Kind: linkspec.Bridge, Name: "br9"})
+				port, _ := k.Link(vm1.TapName())
+				if err := k.Set(port, linkspec.Link{Master: &from}); err != nil {
+					t.Fatal(err)
+				}
+				err := reconcile.Repair(&gate{Kernel: k, t: t, fail: fail}, vm1, guarded(vm1))
+				if (err != nil) != (fail != nil) {
+					t.Error(err)
+				}
+				want := "br0"
+				if fail != nil {
+					want = from
+				}
+				if port, _ = k.Link(vm1.TapName()); *port.Master != want || !*port.Up {
+					t.Errorf("it is\n%s", port)
+				}
+			})
+		}
+	}
+}
+
 // What somebody changed is as it was afterwards, whoever has the guest's address.
 func TestRepair(t *testing.T) {
 	for name, tamper := range map[string]func(*fake.Kernel){

@@ -41,6 +41,7 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
 		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is at elsewhere", frames.GuestMAC}},
 		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is one that may move", frames.GuestMAC}},
+		{"out of the bridge", "ip link set PORT nomaster", []string{"master is none"}},
 		{"on another bridge with the same flags", "ip link add br9 up type bridge; ip link set PORT master br9; " +
 			"ip link set PORT type bridge_slave learning off flood off guard on root_block on mcast_router 0; ip link set PORT type bridge_slave locked on 2>/dev/null || true; " +
 			"ip link set PORT type bridge_slave mcast_max_groups 64 2>/dev/null || true; bridge fdb replace " + frames.GuestMAC + " dev PORT master static sticky", []string{"master is br9"}},
