@@ -61,6 +61,20 @@ func Change(want, got Link) (change Link, differs bool) {
 	return change, differs
 }
 
+// Split returns a change as links that declare one field each, in an order in which
+// they can be set.
+func Split(change Link) []Link {
+	var each []Link
+	for _, f := range fields {
+		if len(f.texts(&change)) > 0 {
+			var one Link
+			f.take(&one, &change)
+			each = append(each, one)
+		}
+	}
+	return each
+}
+
 // Undo returns a link that declares, for each field by which got differs from
 // want, what it was in got: set after Change, it puts got back.
 func Undo(want, got Link) Link {

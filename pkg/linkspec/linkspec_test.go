@@ -100,6 +100,30 @@ func TestOptionalFields(t *testing.T) {
 	}
 }
 
+// A change that is split declares all that it did, and is up last.
+func TestSplit(t *testing.T) {
+	change := example()
+	change.Guard = &Guard{MACs: []net.HardwareAddr{change.Guest}}
+	each := Split(change)
+	var sum, last Link
+	for _, last = range each {
+		for _, f := range fields {
+			if len(f.texts(&last)) > 0 {
+				f.take(&sum, &last)
+			}
+		}
+	}
+	if diffs := Diff(change, sum); len(diffs) != 1 || diffs[0].Field != "kind" {
+		t.Errorf("lost: %v", diffs)
+	}
+	if last.Up == nil {
+		t.Errorf("the last is %s", last)
+	}
+	if none := Split(Link{Role: Owned, Kind: Tap, Name: "x"}); none != nil {
+		t.Errorf("nothing is split into %v", none)
+	}
+}
+
 func TestDiffOfEqualLinksIsEmpty(t *testing.T) {
 	l := example()
 	if d := Diff(l, l); len(d) != 0 {

@@ -16,29 +16,24 @@ import (
 // Repair brings an attachment's declared state about again while whoever uses it goes
 // on: it sets what differs. It makes no links and none of somebody else's change, such
 // as one that has the name by now; what it cannot set is for Diff to find afterwards.
-// It stops at the first error, and undoes nothing: each step is one towards what was
-// declared. The caller holds the lock if the state is Shared.
+// What cannot be set keeps nothing else from being set, other than a port from its
+// bridge, or from being up there, as long as it is not guarded and flagged as declared.
+// It undoes nothing: each step is one towards what was declared. The caller holds the
+// lock if the state is Shared.
 func Repair(k Kernel, a attachment.Attachment, s linkspec.State) error {
 	r := &Receipt{k: k}
+	var errs []error
+	for _, want := range s.Links {
+		errs = append(errs, r.repair(a, want))
+	}
+	for _, want := range s.Links {
+		errs = append(errs, r.steady(want))
+	}
 	for _, c := range s.Sysctls {
-		if err := r.sysctl(c); err != nil {
-			return err
-		}
+		errs = append(errs, r.sysctl(c))
 	}
-	if err := r.masquerade(s); err != nil {
-		return err
-	}
-	for _, want := range s.Links {
-		if err := r.repair(a, want); err != nil {
-			return err
-		}
-	}
-	for _, want := range s.Links {
-		if err := r.steady(want); err != nil {
-			return err
-		}
-	}
-	return nil
+	errs = append(errs, r.masquerade(s))
+	return errors.Join(errs...)
 }
 
 func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
@@ -62,37 +57,89 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	case !ours: // no code of its own: what differs is still that it is not as promised
 		return fmt.Errorf("%s: what has the name is somebody else's device, and left as it is", want.Key())
 	}
-	for _, mac := range change.Stations {
-		if err := r.fetch(want, mac); err != nil {
-			return err
-		}
-	}
 	// What can only be given when a link is made.
 	change.Owner, change.Group, change.MultiQueue, change.Persist = nil, nil, nil, nil
 	change.Parent, change.VLANID, change.Deaf = nil, nil, nil
-	set := r.k.Set
-	if joins(want, got) && *got.Up {
-		set = r.join
+	var unbound error
+	change.Stations, unbound = r.fetchAll(want, change.Stations)
+	if joins(want, got) {
+		return errors.Join(unbound, r.join(got, change))
 	}
-	if err := set(got, change); err != nil {
-		return fmt.Errorf("repair %s: %w", want.Key(), err)
+	return errors.Join(unbound, r.amend(got, change))
+}
+
+// amend sets what it can of a change: all at once, or else each field for itself. A
+// port that is down stays so if any of them fails.
+func (r *Receipt) amend(l, change linkspec.Link) error {
+	err := r.k.Set(l, change)
+	if err == nil {
+		return nil
+	}
+	if _, there := r.still(l); !there {
+		return fmt.Errorf("repair %s: %w", l.Key(), err)
+	}
+	var errs []error
+	for _, one := range linkspec.Split(change) {
+		if one.Up != nil && errs != nil && bridgeUnder(l) != "" {
+			break // it comes last
+		}
+		if err := r.k.Set(l, one); err != nil {
+			errs = append(errs, fmt.Errorf("repair %s: %w", l.Key(), err))
+		} else if one.MAC != nil {
+			l.MAC = one.MAC // which the guard is told
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// still is the observed link as it is by now, and whether it is there.
+func (r *Receipt) still(l linkspec.Link) (linkspec.Link, bool) {
+	now, err := r.k.LinkIn(l.Netns, l.Name)
+	return now, err == nil && now.Index == l.Index
+}
+
+// join puts a port on a bridge. One that is up is down meanwhile: it would forward
+// frames from the moment at which it joins, with the flags of anybody's port. It stays
+// down if it joins and anything fails then. One that does not come to join is as it
+// was, but for what has nothing to do with a bridge.
+func (r *Receipt) join(port, change linkspec.Link) error {
+	wasUp, toBeUp := *port.Up, *port.Up || change.Up != nil && *change.Up
+	if change.Up = nil; wasUp {
+		change.Up = new(false)
+	}
+	err := r.k.Set(port, change)
+	if err == nil {
+		return r.up(port, toBeUp)
+	}
+	err = fmt.Errorf("repair %s: %w", port.Key(), err)
+	change.Up = nil
+	switch now, there := r.still(port); {
+	case !there:
+		return err
+	case *now.Master != *change.Master:
+		return errors.Join(err, r.amend(port, besideBridge(change)), r.up(port, wasUp))
+	}
+	if err := r.amend(port, change); err != nil {
+		return err
+	}
+	return r.up(port, toBeUp)
+}
+
+func (r *Receipt) up(l linkspec.Link, yes bool) error {
+	if !yes {
+		return nil
+	}
+	if err := r.k.Set(l, linkspec.Link{Up: new(true)}); err != nil {
+		return fmt.Errorf("repair %s: %w", l.Key(), err)
 	}
 	return nil
 }
 
-// join sets what puts a port that is up on a bridge, down meanwhile: it would forward
-// frames from the moment at which it joins, with the flags of anybody's port. One that
-// does not come to join is as it was.
-func (r *Receipt) join(port, change linkspec.Link) error {
-	change.Up = new(false)
-	err := r.k.Set(port, change)
-	if err != nil {
-		got, lookup := r.k.LinkIn(port.Netns, port.Name)
-		if lookup != nil || got.Index != port.Index || *got.Master == *change.Master {
-			return err
-		}
-	}
-	return errors.Join(err, r.k.Set(port, linkspec.Link{Up: new(true)}))
+// besideBridge is the part of a change that takes no bridge, and opens none.
+func besideBridge(change linkspec.Link) linkspec.Link {
+	change = change.OffBridge()
+	change.Master, change.Disabled, change.Guard, change.Up = nil, nil, nil, nil
+	return change
 }
 
 // asFound is the link as it will be found by what is set: of a port that comes from
@@ -109,6 +156,20 @@ func asFound(want, got linkspec.Link) linkspec.Link {
 // joins tells whether the link is to be a port of a bridge that it is not on.
 func joins(want, got linkspec.Link) bool {
 	return want.Master != nil && *want.Master != "" && (got.Master == nil || *got.Master != *want.Master)
+}
+
+// fetchAll returns those of the stations that can be bound to the port now, and why the
+// others cannot.
+func (r *Receipt) fetchAll(want linkspec.Link, macs []net.HardwareAddr) (fetched []net.HardwareAddr, err error) {
+	var errs []error
+	for _, mac := range macs {
+		if err := r.fetch(want, mac); err != nil {
+			errs = append(errs, err)
+		} else {
+			fetched = append(fetched, mac)
+		}
+	}
+	return fetched, errors.Join(errs...)
 }
 
 // fetch takes the station away from the port of the bridge that it was bound to by

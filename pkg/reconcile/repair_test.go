@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -72,6 +73,9 @@ func (g *gate) Set(l, change linkspec.Link) error {
 		g.t.Errorf("%s joins %s up", l.Name, *change.Master)
 	}
 	if g.fail != nil && g.fail(change) {
+		if change.Master != nil && g.fail(linkspec.Link{Isolated: change.Isolated}) { // flags come after it
+			_ = g.Kernel.Set(l, linkspec.Link{Guard: change.Guard, Master: change.Master, Up: change.Up})
+		}
 		return errInjected
 	}
 	return g.Kernel.Set(l, change)
@@ -105,6 +109,70 @@ func TestRepairJoinsDown(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What cannot be set keeps nothing else from being set. A port that is not guarded
+// is not put on its bridge, nor set up there.
+func TestRepairGoesOn(t *testing.T) {
+	guard := func(change linkspec.Link) bool { return change.Guard != nil }
+	for name, c := range map[string]struct {
+		tamper func(*linkspec.Link)
+		master string
+		fail   func(change linkspec.Link) bool
+		left   string // what still differs
+	}{
+		"a guard":                           {func(l *linkspec.Link) { l.Guard, l.Isolated, l.MTU = nil, new(false), new(1400) }, "br0", guard, "guard"},
+		"a guard of a port that is down":    {func(l *linkspec.Link) { l.Guard, l.Isolated, l.Up = nil, new(false), new(false) }, "br0", guard, "guard up"},
+		"a guard of a port that is nowhere": {func(l *linkspec.Link) { l.Guard, l.MTU = nil, new(1400) }, "", guard, "master hairpin isolated learning guard fdb"},
+		"a flag": {
+			func(l *linkspec.Link) { l.Guard, l.Isolated, l.MTU = nil, new(false), new(1400) }, "br0",
+			func(change linkspec.Link) bool { return change.Isolated != nil }, "isolated",
+		},
+		"a flag of a port that joins": {
+			func(l *linkspec.Link) { l.Guard = nil }, "",
+			func(change linkspec.Link) bool { return change.Isolated != nil }, "isolated up",
+		},
+		"an address of the bridge": {
+			func(l *linkspec.Link) { l.Guard = nil }, "br0",
+			func(change linkspec.Link) bool { return change.Addresses != nil }, "inet",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := street(t)
+			link, _ := k.Link(vm1.TapName())
+			if err := k.Set(link, linkspec.Link{Master: &c.master}); err != nil {
+				t.Fatal(err)
+			}
+			k.Edit(vm1.TapName(), c.tamper)
+			k.Edit("br0", func(l *linkspec.Link) { l.Addresses, l.Up = nil, new(false) })
+			_ = k.SetSysctl("net.ipv4.ip_forward", "0")
+			if err := reconcile.Repair(&gate{Kernel: k, t: t, fail: c.fail}, vm1, guarded(vm1)); !errors.Is(err, errInjected) {
+				t.Errorf("error is %v", err)
+			}
+			diffs, err := reconcile.Diff(k, guarded(vm1))
+			var left []string
+			for _, d := range diffs {
+				left = append(left, d.Field)
+			}
+			if err != nil || strings.Join(left, " ") != c.left {
+				t.Errorf("left to differ: %q, %v, want %s", left, err, c.left)
+			}
+		})
+	}
+}
+
+// A station that is somebody's own by now is left out of what is set, and told.
+func TestRepairGoesOnWithoutAStation(t *testing.T) {
+	k := street(t)
+	s := guarded(vm1)
+	s.Links[1].Stations = append(s.Links[1].Stations, vm2.GuestMAC())
+	k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Guard, l.Isolated = nil, new(false) })
+	k.Bind("br0", vm1.GuestMAC(), vm2.TapName())
+	wantCode(t, reconcile.Repair(k, vm1, s), cnierr.Config)
+	diffs, err := reconcile.Diff(k, s)
+	if err != nil || len(diffs) != 1 || diffs[0].Field != "fdb" || len(diffs[0].Want) != 1 {
+		t.Errorf("left to differ: %v, %v", diffs, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -68,5 +69,54 @@ func TestRepairTakesNobodysTap(t *testing.T) {
 				h.sh(at + " link del " + name + " 2>/dev/null || true; " + at + " link del br7 2>/dev/null || true")
 			}
 		})
+	}
+}
+
+// What a repair cannot put right keeps nothing else from being so; a port without its
+// guard does not come onto the bridge.
+func TestRepairGoesOn(t *testing.T) {
+	const before = "tc filter add dev PORT ingress protocol all pref 5 u32 match u32 0 0 flowid 1:1; "
+	const flags = "ip link set PORT type bridge_slave learning on flood on; sysctl -qw net.ipv4.ip_forward=0; "
+	for _, c := range []struct {
+		name, change string
+		code         uint
+		left, right  []string
+	}{
+		{
+			"state", "tc filter del dev PORT ingress pref 10; " + flags + "bridge link set dev PORT state disabled; ip link set br0 type bridge stp_state 1",
+			100,
+			[]string{"state is disabled"},
+			[]string{"guard", "learning", "flood", "ip_forward"},
+		},
+		{"guard", "tc filter del dev PORT ingress pref 10; " + before + flags, 101, []string{"guard is off"}, []string{"learning", "flood", "ip_forward"}},
+		{
+			"guard of a port that is down", "ip link set PORT down; tc filter del dev PORT ingress pref 10; " + before + flags,
+			101,
+			[]string{"guard is off", "up is off"},
+			[]string{"learning", "flood", "ip_forward"},
+		},
+		{
+			"guard of a port that is nowhere", flags + "ip link set PORT nomaster mtu 1400; tc filter del dev PORT ingress pref 10; " + before,
+			101,
+			[]string{"guard is off", "master is none"},
+			[]string{"ip_forward", "mtu", "up is off"},
+		},
+	} {
+		for placement, tap := range placements {
+			t.Run(placement+" "+c.name, func(t *testing.T) {
+				a := newArena(t, tap, nil, neighbourOf)
+				a.h.sh(strings.ReplaceAll(c.change, "PORT", a.port))
+				wantError(t, a.n.repair(a.v), c.code, a.port)
+				err := a.n.check(a.v)
+				wantError(t, err, 102, c.left...)
+				for _, word := range c.right {
+					if text := fmt.Sprint(err); strings.Contains(text, word) {
+						t.Errorf("%s is not put right: %s", word, text)
+					}
+				}
+				a.h.sh("ip link set br0 type bridge stp_state 0; tc filter del dev " + a.port + " ingress pref 5 2>/dev/null || true")
+				a.n.isRepaired(a.v)
+			})
+		}
 	}
 }
