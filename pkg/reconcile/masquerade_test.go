@@ -31,7 +31,7 @@ func leave(t *testing.T, k reconcile.Kernel, a attachment.Attachment, backend li
 	if err := errors.Join(
 		disconnect(k, a, nil),
 		reconcile.ReleaseMasquerade(t.Context(), k, *masked(a, backend).Masquerade, "br0"),
-		reconcile.Forget(k, a), reconcile.RemoveIn(k, "", a), reconcile.ReleaseBridge(t.Context(), k, "br0"),
+		reconcile.Forget(t.Context(), k, a), reconcile.RemoveIn(k, "", a), reconcile.ReleaseBridge(t.Context(), k, "br0"),
 	); err != nil {
 		t.Fatal(err)
 	}

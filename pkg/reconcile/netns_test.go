@@ -147,7 +147,7 @@ func TestRemoveAway(t *testing.T) {
 			apply(t, k, awayStates(vm1)...)
 			c.edit(k)
 			for range 2 {
-				err := errors.Join(disconnect(k, vm1, nil), reconcile.Forget(k, vm1), reconcile.RemovePort(k, vm1), reconcile.RemoveIn(k, c.netns, vm1))
+				err := errors.Join(disconnect(k, vm1, nil), reconcile.Forget(t.Context(), k, vm1), reconcile.RemovePort(k, vm1), reconcile.RemoveIn(k, c.netns, vm1))
 				if err != nil {
 					t.Fatal(err)
 				}

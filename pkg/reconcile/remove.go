@@ -101,8 +101,10 @@ func disconnect(k Kernel, l linkspec.Link, limited bool) error {
 }
 
 // Forget takes the bridge plugin's handle off a port that nothing is held by
-// any more. A port that the plugin made itself goes with it.
-func Forget(k Kernel, a attachment.Attachment) error {
+// any more. A port that the plugin made itself goes with it. One that a repair, which
+// had looked before Disconnect, put back on one of the bridges is taken off again:
+// without a handle nobody would find it there.
+func Forget(ctx context.Context, k Kernel, a attachment.Attachment, bridges ...string) error {
 	l, err := held(k, a)
 	if errors.Is(err, fs.ErrNotExist) {
 		return deletePort(k, a)
@@ -117,7 +119,30 @@ func Forget(k Kernel, a attachment.Attachment) error {
 	if !owns(a, l) { // a tap of ours takes its guard with it
 		change.Guard = &linkspec.Guard{}
 	}
-	err = k.Set(l, change)
+	return letGo(ctx, k, l, change, bridges)
+}
+
+// letGo makes the change that ends what the bridge plugin has to do with a port, once
+// it is on none of the bridges. The lock keeps a repair from putting it there.
+func letGo(ctx context.Context, k Kernel, l, change linkspec.Link, bridges []string) error {
+	unlock, err := k.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := k.LinkIn(l.Netns, l.Name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && now.Index != l.Index {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up port: %w", err)
+	}
+	if on := bridgeUnder(now); on != "" && slices.Contains(bridges, on) {
+		if err = disconnect(k, now, limited(now)); err != nil {
+			return err
+		}
+	}
+	err = k.Set(now, change)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget %s: %w", l.Name, err)
 	}
@@ -279,17 +304,13 @@ func DisconnectStale(k Kernel, s Stale) (bridge string, err error) {
 }
 
 // ForgetStale takes the bridge plugin's handles of the network off a port that
-// somebody else made and will remove.
-func ForgetStale(k Kernel, s Stale, network string) error {
+// somebody else made and will remove, and the port off the bridges as Forget does.
+func ForgetStale(ctx context.Context, k Kernel, s Stale, network string, bridges ...string) error {
 	var handles []string
 	for _, name := range s.Link.AltNames {
 		if strings.HasPrefix(name, attachment.PortHandlePrefix(network)) {
 			handles = append(handles, name)
 		}
 	}
-	err := k.Set(s.Link, linkspec.Link{NoAltNames: handles, Guard: &linkspec.Guard{}})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget %s: %w", s.Link.Name, err)
-	}
-	return nil
+	return letGo(ctx, k, s.Link, linkspec.Link{NoAltNames: handles, Guard: &linkspec.Guard{}}, bridges)
 }

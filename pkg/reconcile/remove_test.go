@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"testing"
@@ -62,7 +63,7 @@ func mustLinks(t *testing.T, k *fake.Kernel) []linkspec.Link {
 
 func TestDisconnectAndForget(t *testing.T) {
 	k := fake.New()
-	if err := errors.Join(disconnect(k, vm1, nil), reconcile.Forget(k, vm1)); err != nil {
+	if err := errors.Join(disconnect(k, vm1, nil), reconcile.Forget(t.Context(), k, vm1)); err != nil {
 		t.Fatalf("with nothing there: %v", err)
 	}
 	attach(t, k, vm1)
@@ -73,7 +74,7 @@ func TestDisconnectAndForget(t *testing.T) {
 	if *l.Master != "" || *l.Up || !slices.Contains(l.AltNames, vm1.PortHandle()) {
 		t.Errorf("disconnected:\n%s", l)
 	}
-	if err := reconcile.Forget(k, vm1); err != nil {
+	if err := reconcile.Forget(t.Context(), k, vm1); err != nil {
 		t.Fatal(err)
 	}
 	l, _ = k.Link(vm1.TapName())
@@ -94,6 +95,76 @@ func TestDisconnectAndForget(t *testing.T) {
 	}
 	if l, _ = k.Link(vm1.TapName()); *l.Master != "" {
 		t.Errorf("still a port of %s", *l.Master)
+	}
+}
+
+// order fails the test when a port on a bridge loses what it is found or held by.
+type order struct {
+	*lockWatch
+	t *testing.T
+}
+
+func (o *order) Set(l, change linkspec.Link) error {
+	if now, err := o.Link(l.Name); err == nil && *now.Master == "br0" && (change.NoAltNames != nil || change.Guard != nil) {
+		o.t.Errorf("%s loses %s on its bridge", l.Name, change)
+	}
+	return o.lockWatch.Set(l, change)
+}
+
+// What a repair that began before DEL does to the port, DEL undoes: the port is on none
+// of the bridges once nobody would find it there.
+func TestForgetUndoesARepair(t *testing.T) {
+	gc := func(k reconcile.Kernel) error {
+		stale, err := reconcile.StalePorts(k, "lab", nil)
+		if err != nil || len(stale) != 1 {
+			return fmt.Errorf("stale are %v, %w", stale, err)
+		}
+		return reconcile.ForgetStale(t.Context(), k, stale[0], "lab", "br0")
+	}
+	del := func(k reconcile.Kernel) error { return reconcile.Forget(t.Context(), k, vm1, "", "br0") }
+	for name, c := range map[string]struct {
+		own    bool
+		forget func(reconcile.Kernel) error
+	}{"own tap": {true, del}, "somebody's tap": {false, del}, "somebody's stale tap": {false, gc}} {
+		t.Run(name, func(t *testing.T) {
+			k := fake.New()
+			if c.own {
+				apply(t, k, tapState(vm1))
+			} else {
+				k.Add(linkspec.Link{Kind: linkspec.Tap, Name: vm1.TapName()})
+			}
+			apply(t, k, claimState(vm1), guarded(vm1))
+			port, err := reconcile.Held(k, vm1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err = k.Set(port, linkspec.Link{Master: new(""), Up: new(false)}); err != nil {
+				t.Fatal(err)
+			}
+			unlock, err := k.Lock(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			waiting := &lockWatch{Kernel: k, asked: make(chan struct{})}
+			done := make(chan error)
+			go func() { done <- c.forget(&order{waiting, t}) }()
+			select {
+			case <-waiting.asked:
+			case err = <-done:
+				t.Fatalf("it did not wait for the lock: %v", err)
+			}
+			if err = k.Set(port, linkspec.Link{Master: new("br0"), Up: new(true)}); err != nil {
+				t.Fatal(err)
+			}
+			unlock()
+			if err = <-done; err != nil {
+				t.Fatal(err)
+			}
+			l, _ := k.Link(vm1.TapName())
+			if g, err := k.Guard(l); *l.Master != "" || *l.Up || slices.Contains(l.AltNames, vm1.PortHandle()) || g.Off() == c.own || err != nil {
+				t.Errorf("it is, guarded %v,\n%s", !g.Off(), l)
+			}
+		})
 	}
 }
 
@@ -235,7 +306,7 @@ func TestStalePortOfSomebodyIsOnlyLetGo(t *testing.T) {
 		t.Fatalf("stale are %v, %v", stale, err)
 	}
 	bridge, err := reconcile.DisconnectStale(k, stale[0])
-	if err = errors.Join(err, reconcile.ForgetStale(k, stale[0], "lab")); err != nil || bridge != "br0" {
+	if err = errors.Join(err, reconcile.ForgetStale(t.Context(), k, stale[0], "lab")); err != nil || bridge != "br0" {
 		t.Fatalf("it was on %q, %v", bridge, err)
 	}
 	l, err := k.Link("held")

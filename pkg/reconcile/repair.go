@@ -18,13 +18,18 @@ import (
 // as one that has the name by now; what it cannot set is for Diff to find afterwards.
 // What cannot be set keeps nothing else from being set, other than a port from its
 // bridge, or from being up there, as long as it is not guarded and flagged as declared.
+// A port that a DEL has, or may have, taken off its bridge is left so, with all that
+// serves it.
 // It undoes nothing: each step is one towards what was declared. The caller holds the
 // lock if the state is Shared.
 func Repair(k Kernel, a attachment.Attachment, s linkspec.State) error {
 	r := &Receipt{k: k}
-	var errs []error
+	left, err := portLeft(k, a, s)
+	errs := []error{err}
 	for _, want := range s.Links {
-		errs = append(errs, r.repair(a, want))
+		if !left || want.Role == linkspec.Shared {
+			errs = append(errs, r.repair(a, want))
+		}
 	}
 	for _, want := range s.Links {
 		errs = append(errs, r.steady(want))
@@ -32,7 +37,9 @@ func Repair(k Kernel, a attachment.Attachment, s linkspec.State) error {
 	for _, c := range s.Sysctls {
 		errs = append(errs, r.sysctl(c))
 	}
-	errs = append(errs, r.masquerade(s))
+	if !left { // else there would be nothing that the rules go with
+		errs = append(errs, r.masquerade(s))
+	}
 	return errors.Join(errs...)
 }
 
@@ -51,11 +58,8 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	if !differs || want.Kind != "" && got.Kind != want.Kind {
 		return nil
 	}
-	switch ours, err := belongs(r.k, a, want, got); {
-	case err != nil:
+	if err := leave(r.k, a, want, got); err != nil {
 		return err
-	case !ours: // no code of its own: what differs is still that it is not as promised
-		return fmt.Errorf("%s: what has the name is somebody else's device, and left as it is", want.Key())
 	}
 	// What can only be given when a link is made.
 	change.Owner, change.Group, change.MultiQueue, change.Persist = nil, nil, nil, nil

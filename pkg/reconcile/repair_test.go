@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -303,16 +304,73 @@ func TestRepairLeavesNamesakes(t *testing.T) {
 	k := newAway()
 	s := awayStates(vm1)
 	apply(t, k, s...)
+	own, _ := k.LinkIn(vmm, vm1.TapName())
+	if err := k.Delete(own); err != nil {
+		t.Fatal(err)
+	}
+	k.Add(linkspec.Link{Kind: linkspec.Tap, Name: vm1.TapName(), Netns: vmm, MTU: new(1300), Alias: tapState(vm2).Links[0].Alias})
+	leaves(t, k, s[2])
 	k.RemoveNetns(vmm)
 	k.AddNetns(vmm)
 	k.Add(linkspec.Link{Kind: linkspec.Tap, Name: vm1.TapName(), Netns: vmm, MTU: new(1300)})
-	leaves(t, k, s[2])
+	before := links(k)
+	if err := reconcile.Repair(k, vm1, s[2]); err != nil {
+		t.Error(err)
+	}
+	if after := links(k); after != before {
+		t.Errorf("left\n%s\nwhere there was\n%s", after, before)
+	}
 
 	k = fake.New()
 	gateway := vlanState(vm1, true, 7)
 	apply(t, k, tapState(vm1), claimState(vm1), gateway)
 	k.Edit("br0.7", func(l *linkspec.Link) { l.Alias, l.Up = new("his"), new(false) })
 	leaves(t, k, gateway)
+}
+
+// A port that DEL took off its bridge is not put back, in whatever DEL is about.
+func TestRepairLeavesWhatDELDoes(t *testing.T) {
+	forget := func(k *fake.Kernel) error { return reconcile.Forget(t.Context(), k, vm1, "br0") }
+	off := func(k *fake.Kernel) error { return disconnect(k, vm1, nil) }
+	for name, del := range map[string][]func(*fake.Kernel) error{
+		"is off its bridge": {off},
+		"is forgotten":      {off, forget},
+		"is forgotten, and up": {off, forget, func(k *fake.Kernel) error {
+			port, _ := k.Link(vm1.TapName())
+			return k.Set(port, linkspec.Link{Up: new(true)})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := street(t)
+			for _, step := range del {
+				if err := step(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := guarded(vm1)
+			s.Masquerade = &linkspec.Masquerade{Backend: linkspec.NFTables, Network: "lab", Sources: []netip.Prefix{gateway.Prefix}}
+			before := links(k)
+			if err := reconcile.Repair(k, vm1, s); err == nil || !strings.Contains(err.Error(), "left so") {
+				t.Errorf("error is %v", err)
+			}
+			if after := links(k); after != before {
+				t.Errorf("left\n%s\nwhere there was\n%s", after, before)
+			}
+			if rules, err := k.Masquerades(*s.Masquerade); err != nil || len(rules) > 0 {
+				t.Errorf("there are rules %v, %v", rules, err)
+			}
+		})
+	}
+	k := newAway()
+	s := awayStates(vm1)
+	apply(t, k, s...)
+	if err := off(k); err != nil {
+		t.Fatal(err)
+	}
+	before := links(k)
+	if err := reconcile.Repair(k, vm1, s[2]); err == nil || links(k) != before {
+		t.Errorf("%v, and left\n%s\nwhere there was\n%s", err, links(k), before)
+	}
 }
 
 // A handle or a tag that somebody took off is put back, as long as something else

@@ -47,7 +47,7 @@ func (c *call) detach(ctx context.Context, r plan.Removal) error {
 	giveBack, err := reconcile.Unsplice(c.k, r.Netns, r.Attachment, r.Names...)
 	errs := []error{err, c.unmasquerade(ctx, r), reconcile.DeleteDevices(c.k, devices)}
 	if freed == nil {
-		errs = append(errs, reconcile.Forget(c.k, r.Attachment))
+		errs = append(errs, reconcile.Forget(ctx, c.k, r.Attachment, r.Joined, was))
 	} else {
 		// libcni stops the chain here: microvm-tap will not be called.
 		errs = append(errs, freed, reconcile.RemovePort(c.k, r.Attachment),
@@ -214,5 +214,5 @@ func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) 
 	if s.Own || s.Device {
 		return bridge, nil
 	}
-	return bridge, reconcile.ForgetStale(c.k, s, r.Attachment.Network)
+	return bridge, reconcile.ForgetStale(ctx, c.k, s, r.Attachment.Network, r.Joined, bridge)
 }

@@ -52,7 +52,11 @@ func TestRepairTakesNobodysTap(t *testing.T) {
 			h.sh(names.Replace(c.make))
 			before := h.sh(names.Replace(c.show))
 			wantError(t, n.repair(*one), 102, name)
-			if got := a.bridgeRepairs(); got.exit == 0 || !strings.Contains(got.stdout, `"code": 102`) || !strings.Contains(got.stdout, "somebody else's") {
+			said := "somebody else's"
+			if c.tap["placement"] != nil { // the port went with the namespace, and nothing is done without
+				said = "link is none"
+			}
+			if got := a.bridgeRepairs(); got.exit == 0 || !strings.Contains(got.stdout, `"code": 102`) || !strings.Contains(got.stdout, said) {
 				t.Errorf("CHECK of microvm-bridge: exit %d, %s", got.exit, got.stdout)
 			}
 			if after := h.sh(names.Replace(c.show)); after != before {
@@ -118,5 +122,57 @@ func TestRepairGoesOn(t *testing.T) {
 				a.n.isRepaired(a.v)
 			})
 		}
+	}
+}
+
+// A repair in the midst of a DEL does not undo it, whoever made the tap.
+func TestRepairBesideDEL(t *testing.T) {
+	for name, own := range map[string]bool{"own tap": true, "somebody's tap": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.mine = append(h.mine, "tap0")
+			h.bridge("br0", "")
+			before := tap
+			if !own {
+				h.tap("tap0")
+				h.fake("other-tap", `[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","interfaces":[{"name":"tap0"}]}'`)
+				before = conf{"type": "other-tap"}
+			}
+			// DEL calls the delegate when the port is off its bridge, and is not forgotten yet.
+			h.fake("beside", `case "$CNI_COMMAND" in
+ADD) echo '{"cniVersion":"1.1.0","ips":[{"address":"10.1.0.9/16","gateway":"10.1.0.1"}]}' ;;
+DEL) [ ! -e /run/check ] || CNI_COMMAND=CHECK CNI_ARGS=REPAIR=1 "`+bin+`/microvm-bridge" < /run/check > /run/repaired || true ;;
+esac`)
+			n := h.network("lab", newest, before, gateway.with(conf{"ipam": conf{"type": "beside"}}))
+			a := &arena{t: t, h: h, n: n, v: h.vm("vm1")}
+			name := "tap0"
+			if r := n.add(a.v); own {
+				name = a.v.tapOf(r)
+			}
+			h.sh("cat > /run/check <<'END'\n" + a.n.single(1, conf{"prevResult": a.previous()}) + "\nEND")
+			del := a.h.exec(call{plugin: "microvm-bridge", verb: "DEL", vm: a.v, stdin: a.n.single(1, nil)})
+			if del.exit != 0 {
+				t.Errorf("DEL: %s%s", del.stdout, del.stderr)
+			}
+			wants := []string{"left so", "master is none"}
+			for _, when := range []string{"in the midst", "after it"} {
+				for _, w := range wants {
+					if said := h.sh("cat /run/repaired"); !strings.Contains(said, w) {
+						t.Errorf("%s CHECK says %s", when, said)
+					}
+				}
+				if l := h.link(name); l == nil || l.Master != "" || l.up() {
+					t.Errorf("%s the port is %+v", when, l)
+				}
+				h.sh("echo > /run/repaired")
+				again := a.bridgeRepairs()
+				h.sh("cat > /run/repaired <<'END'\n" + again.stdout + "\nEND")
+				if !own {
+					wants[0] = "somebody else's"
+				}
+			}
+			h.sh("rm /run/check /run/repaired")
+			n.remove(a.v)
+		})
 	}
 }
