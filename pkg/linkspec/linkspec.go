@@ -82,6 +82,10 @@ type Link struct {
 	// no property of the device: no other station of the bridge may have it.
 	Guest net.HardwareAddr
 
+	// GuestAddresses are those that the guest behind a declared port was given: no
+	// other guest of the bridge may have them.
+	GuestAddresses []netip.Addr
+
 	// Context is the SELinux context in which a declared tap is created; "" for
 	// that of the process. It cannot be read back, so it is never compared.
 	Context string
@@ -287,6 +291,9 @@ func (l Link) String() string {
 	}
 	if l.Guest != nil {
 		b.WriteString("    guest " + l.Guest.String() + "\n")
+	}
+	for _, a := range l.GuestAddresses {
+		b.WriteString("    guest address " + a.String() + "\n")
 	}
 	if l.Context != "" {
 		b.WriteString("    context " + l.Context + "\n")

@@ -10,7 +10,7 @@ import (
 
 // identity lists the fields of Link that say which link is meant or what to do
 // with it, and what is only observed. Every other field is declared and compared.
-var identity = []string{"Role", "Kind", "Name", "Netns", "Peer", "Lower", "Index", "Guest", "Context", "Shaped", "XDP", "DefaultPVID"}
+var identity = []string{"Role", "Kind", "Name", "Netns", "Peer", "Lower", "Index", "Guest", "GuestAddresses", "Context", "Shaped", "XDP", "DefaultPVID"}
 
 // optional lists the fields that not every kernel tells.
 var optional = []string{"McastRouter", "Locked"}

@@ -47,6 +47,7 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 	if err = p.guard(f, &port, parseMAC(nic), p.promisedIPs(index)); err != nil {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult tells of no guest that could be guarded: %w", err)
 	}
+	port.GuestAddresses = addressesOf(p.promisedIPs(index))
 	_, netns := tapIn(p.conf.PrevResult, nic.Name, p.conf.Bridge, p.netns())
 	if netns != "" {
 		port.MAC = parseMAC(onHost(p.conf.PrevResult, p.att.PortName()))
@@ -57,6 +58,17 @@ func (p *bridgePlan) Promise(f Facts) (linkspec.State, error) {
 		return linkspec.State{}, cnierr.New(cnierr.Config, "CHECK needs the result of ADD as prevResult", "prevResult holds an address that is none: %w", err)
 	}
 	return state, nil
+}
+
+// addressesOf leaves out what is no address.
+func addressesOf(ips []*types100.IPConfig) []netip.Addr {
+	var all []netip.Addr
+	for _, ip := range ips {
+		if prefix, err := prefixOf(ip.Address); err == nil {
+			all = append(all, prefix.Addr())
+		}
+	}
+	return all
 }
 
 // promiseGateway declares the gateways on their device, and that nothing stands

@@ -66,10 +66,14 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	change.Parent, change.VLANID, change.Deaf = nil, nil, nil
 	var unbound error
 	change.Stations, unbound = r.fetchAll(want, change.Stations)
-	if joins(want, got) {
-		return errors.Join(unbound, r.join(got, change))
+	taken, conflict := r.taken(want, got, change.Guard)
+	if conflict != nil {
+		change.Guard = guardLess(change.Guard, got.Guard, taken)
 	}
-	return errors.Join(unbound, r.amend(got, change))
+	if joins(want, got) {
+		return errors.Join(conflict, unbound, r.join(got, change))
+	}
+	return errors.Join(conflict, unbound, r.amend(got, change))
 }
 
 // amend sets what it can of a change: all at once, or else each field for itself. A

@@ -414,6 +414,73 @@ func TestRepairTakesNobodysAddress(t *testing.T) {
 	}
 }
 
+// addressed is guarded for a guest with that address, which it was given, and with one
+// that others may have, too.
+func addressed(a attachment.Attachment, address string) linkspec.State {
+	s := guarded(a)
+	own := netip.MustParseAddr(address)
+	g := linkspec.Guard{MACs: s.Links[1].Stations, Addresses: []netip.Prefix{netip.PrefixFrom(own, 32), netip.MustParsePrefix("10.0.0.100/32")}}.Canonical()
+	s.Links[1].Guard, s.Links[1].GuestAddresses = &g, []netip.Addr{own}
+	return s
+}
+
+// A promise that is out of date gives nobody an address that is another guest's by now,
+// and is no reason to leave the rest as it is.
+func TestRepairGivesNobodysAddress(t *testing.T) {
+	const mine, theirs, shared = "10.0.0.11/32", "10.0.0.12/32", "10.0.0.100/32"
+	for name, c := range map[string]struct {
+		tamper  func(*linkspec.Link)
+		master  string
+		vlan    int // of the other guest; ours is in 7
+		refused bool
+		allowed string // by the guard, in the end
+		left    string
+	}{
+		"another guest's":                {nil, "br0", 7, true, mine + " " + shared, "guard"},
+		"another VLAN's":                 {nil, "br0", 8, false, theirs + " " + shared, ""},
+		"without a guard":                {func(l *linkspec.Link) { l.Guard = nil }, "br0", 7, true, shared, "guard"},
+		"of a port that is down":         {func(l *linkspec.Link) { l.Up = new(false) }, "br0", 7, true, mine + " " + shared, "guard"},
+		"of a port that is on no bridge": {nil, "", 7, true, mine + " " + shared, "guard"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := fake.New()
+			for i, a := range []attachment.Attachment{vm1, vm2} {
+				s := addressed(a, []string{"10.0.0.11", "10.0.0.12"}[i])
+				s.Links[0].VLANFiltering, s.Links[1].VLANs = new(true), []linkspec.VLAN{{ID: []int{7, c.vlan}[i], PVID: true, Untagged: true}}
+				apply(t, k, tapState(a), claimState(a), s)
+			}
+			port, _ := k.Link(vm1.TapName())
+			if err := k.Set(port, linkspec.Link{Master: &c.master}); err != nil {
+				t.Fatal(err)
+			}
+			k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.MTU = new(1400) })
+			if c.tamper != nil {
+				k.Edit(vm1.TapName(), c.tamper)
+			}
+			s := addressed(vm1, "10.0.0.12")
+			s.Links[1].VLANs = []linkspec.VLAN{{ID: 7, PVID: true, Untagged: true}}
+			err := reconcile.Repair(k, vm1, s)
+			if c.refused {
+				wantCode(t, err, cnierr.Config)
+			} else if err != nil {
+				t.Error(err)
+			}
+			g, err := k.Guard(port)
+			if err != nil || fmt.Sprint(g.Addresses) != "["+c.allowed+"]" {
+				t.Errorf("the guard allows %v, %v", g.Addresses, err)
+			}
+			diffs, err := reconcile.Diff(k, s)
+			var left []string
+			for _, d := range diffs {
+				left = append(left, d.Field)
+			}
+			if err != nil || strings.Join(left, " ") != c.left {
+				t.Errorf("left to differ: %q, %v, want %s", left, err, c.left)
+			}
+		})
+	}
+}
+
 func TestRepaired(t *testing.T) {
 	d := func(link, field string) linkspec.Difference {
 		return linkspec.Difference{Link: link, Field: field, Want: []string{"on"}}

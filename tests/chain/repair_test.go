@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
 // bridgeRepairs calls CHECK of the bridge plugin alone: in the chain that of the tap
@@ -173,6 +175,38 @@ esac`)
 			}
 			h.sh("rm /run/check /run/repaired")
 			n.remove(a.v)
+		})
+	}
+}
+
+// A prevResult that is out of date does not give a guest what is another guest's by now.
+func TestRepairGivesNobodysAddress(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			h := newHost(t)
+			h.bridge("br0", "")
+			a := &arena{t: t, h: h, n: h.network("lab", newest, tap, gateway.with(conf{"ipam": conf{"type": "static"}})), v: h.vm("guest")}
+			first := station{"guest", frames.GuestMAC, frames.Guest4, frames.Guest6}
+			a.v.ifname, a.v.args = "guest", first.args()
+			a.n.add(a.v)
+			old := a.previous()
+			a.n.remove(a.v)
+			now, next := a.v, h.vm("next")
+			now.args = station{"guest", frames.GuestMAC, "10.1.0.77", "fd00:1::77"}.args()
+			next.ifname, next.args = "next", station{"next", frames.NeighbourMAC, frames.Guest4, frames.Guest6}.args()
+			port := portOf(a.n.add(now))
+			a.n.add(next)
+			h.sh("ip link set " + port + " type bridge_slave learning on")
+			a.v.args += ";REPAIR=1"
+			got := h.exec(call{plugin: "microvm-bridge", verb: "CHECK", vm: a.v, stdin: a.n.single(1, conf{"prevResult": old})})
+			for _, said := range []string{`"code": 7`, "the guest's address " + frames.Guest4 + " is that of", "the guest's address " + frames.Guest6 + " is that of"} {
+				if got.exit == 0 || !strings.Contains(got.stdout, said) {
+					t.Errorf("exit %d, and does not say %s: %s", got.exit, said, got.stdout)
+				}
+			}
+			a.n.holds(now)
+			a.n.remove(now)
+			a.n.remove(next)
 		})
 	}
 }
