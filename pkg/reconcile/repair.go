@@ -54,7 +54,7 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", want.Key(), err)
 	}
-	change, differs := linkspec.Change(want, asFound(want, got))
+	change, differs := linkspec.Change(unguarded(want, got), asFound(want, got))
 	if !differs || want.Kind != "" && got.Kind != want.Kind {
 		return nil
 	}
@@ -159,6 +159,23 @@ func asFound(want, got linkspec.Link) linkspec.Link {
 	got = got.OffBridge()
 	got.Disabled = want.Disabled // no port is as it joins, and one that is down cannot be told
 	return got
+}
+
+// unguarded is the declared link with the flags of anybody's port, and nothing bound to
+// it, if a guard is to be taken off it: they stood behind that. Where no guard was, they
+// are nobody's business.
+func unguarded(want, got linkspec.Link) linkspec.Link {
+	if want.Guard == nil || !want.Guard.Off() || got.Guard == nil || got.Guard.Off() && got.Guard.Instead == "" {
+		return want
+	}
+	for _, on := range []**bool{&want.Learning, &want.UnicastFlood, &want.BroadFlood, &want.McastFlood, &want.McastRouter} {
+		*on = new(true)
+	}
+	for _, off := range []**bool{&want.BPDUGuard, &want.RootBlock, &want.Locked} {
+		*off = new(false)
+	}
+	want.NoStations = got.Stations
+	return want
 }
 
 // joins tells whether the link is to be a port of a bridge that it is not on.

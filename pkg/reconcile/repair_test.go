@@ -414,6 +414,35 @@ func TestRepairTakesNobodysAddress(t *testing.T) {
 	}
 }
 
+// With a guard that the configuration has no more goes what stood behind it.
+func TestRepairTakesAGuardOff(t *testing.T) {
+	k := fake.New()
+	whole := guarded(vm1)
+	port := &whole.Links[1]
+	port.UnicastFlood, port.Locked, port.McastRouter = new(false), new(true), new(false)
+	port.BPDUGuard, port.RootBlock = new(true), new(true)
+	apply(t, k, tapState(vm1), claimState(vm1), whole)
+	s := bridgeState(vm1, true)
+	s.Links[1].Guest, s.Links[1].Guard = nil, &linkspec.Guard{}
+	if err := reconcile.Repair(k, vm1, s); err != nil {
+		t.Fatal(err)
+	}
+	repaired := links(k)
+	k = fake.New()
+	apply(t, k, tapState(vm1), claimState(vm1), s)
+	if never := links(k); repaired != never {
+		t.Errorf("repaired to\n%s\nand without a guard ever\n%s", repaired, never)
+	}
+	// What somebody else has set stays.
+	k.Edit(vm1.TapName(), func(l *linkspec.Link) { l.Learning, l.MTU = new(false), new(1400) })
+	if err := reconcile.Repair(k, vm1, s); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := k.Link(vm1.TapName()); err != nil || *l.Learning || *l.MTU != 1500 {
+		t.Errorf("repaired to\n%s%v", l, err)
+	}
+}
+
 // addressed is guarded for a guest with that address, which it was given, and with one
 // that others may have, too.
 func addressed(a attachment.Attachment, address string) linkspec.State {

@@ -37,7 +37,7 @@ func (c *call) check(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	told := c.noteGuards(promise)
+	told := c.noteGuards(promise, diffs)
 	if len(diffs) > 0 {
 		err := reconcile.Mismatch(diffs)
 		for _, text := range told { // of a plugin that fails, libcni does not show standard error

@@ -17,12 +17,14 @@ func (c *call) note(format string, a ...any) {
 }
 
 // noteGuards tells what the guards of the declared ports stopped so far, and
-// which ports have none. It returns what it told.
-func (c *call) noteGuards(s linkspec.State) (told []string) {
+// which ports have none. It returns what it told. A port that has one against its
+// declaration is among the differences.
+func (c *call) noteGuards(s linkspec.State, diffs []linkspec.Difference) (told []string) {
 	for _, l := range s.Links {
+		guarded := slices.ContainsFunc(diffs, func(d linkspec.Difference) bool { return d.Link == l.Key() && d.Field == "guard" })
 		switch {
 		case l.Guard == nil:
-		case l.Guard.Off():
+		case l.Guard.Off() && !guarded:
 			c.note(`port %s has no guard ("mode": "off"): its guest may send what it likes`, l.Name)
 		default:
 			if text := c.noteDrops(l.Name); text != "" {

@@ -240,19 +240,8 @@ func TestGuardOff(t *testing.T) {
 			}
 			a.h.sh("ip link add plain type veth peer name plain2; ip link set plain master br0")
 			a.h.mine = append(a.h.mine, "plain", "plain2")
-			flags := func(dev string) map[string]any {
-				var links []struct {
-					Info struct {
-						Port map[string]any `json:"info_slave_data"`
-					} `json:"linkinfo"`
-				}
-				if err := json.Unmarshal([]byte(a.h.sh("ip -j -d link show "+dev)), &links); err != nil || len(links) != 1 {
-					t.Fatal(err)
-				}
-				return links[0].Info.Port
-			}
 			for _, flag := range []string{"learning", "flood", "locked", "guard", "root_block", "multicast_router", "isolated"} {
-				if got, want := flags(a.port)[flag], flags("plain")[flag]; got != want {
+				if got, want := a.h.flags(a.port)[flag], a.h.flags("plain")[flag]; got != want {
 					t.Errorf("%s is %v, and %v at a port of anybody's", flag, got, want)
 				}
 			}
@@ -263,6 +252,57 @@ func TestGuardOff(t *testing.T) {
 					t.Errorf("%s: exit %d, stdout %q, stderr %q", verb, got.exit, got.stdout, got.stderr)
 				}
 			}
+		})
+	}
+}
+
+// flags are those of a port, as ip tells them.
+func (h *host) flags(dev string) map[string]any {
+	h.t.Helper()
+	var links []struct {
+		Info struct {
+			Port map[string]any `json:"info_slave_data"`
+		} `json:"linkinfo"`
+	}
+	if err := json.Unmarshal([]byte(h.sh("ip -j -d link show "+dev)), &links); err != nil || len(links) != 1 {
+		h.t.Fatalf("%d links, %v", len(links), err)
+	}
+	return links[0].Info.Port
+}
+
+// A guard that the configuration has no more is there until a repair, which takes it
+// off with all that stood behind it.
+func TestGuardGoesOff(t *testing.T) {
+	for placement, tap := range placements {
+		t.Run(placement, func(t *testing.T) {
+			a := newArena(t, tap, nil, neighbourOf)
+			previous := a.previous()
+			a.n.plugins = []conf{a.n.plugins[0], a.n.plugins[1].with(unguarded)}
+			v := a.v
+			const likes = "its guest may send what it likes"
+			got := a.h.exec(call{plugin: "microvm-bridge", verb: "CHECK", vm: v, stdin: a.n.single(1, conf{"prevResult": previous})})
+			if got.exit == 0 || strings.Contains(got.stderr, likes) || !strings.Contains(got.stdout, "expected off") {
+				t.Errorf("CHECK: exit %d, stdout %q, stderr %q", got.exit, got.stdout, got.stderr)
+			}
+			v.args += ";REPAIR=1"
+			got = a.h.exec(call{plugin: "microvm-bridge", verb: "CHECK", vm: v, stdin: a.n.single(1, conf{"prevResult": previous})})
+			if got.exit != 0 || !strings.Contains(got.stderr, likes) {
+				t.Errorf("CHECK: exit %d, stdout %q, stderr %q", got.exit, got.stdout, got.stderr)
+			}
+			a.h.sh("ip link add plain type veth peer name plain2; ip link set plain master br0")
+			a.h.mine = append(a.h.mine, "plain", "plain2")
+			for flag, want := range a.h.flags("plain") {
+				switch flag {
+				case "learning", "flood", "bcast_flood", "mcast_flood", "locked", "guard", "root_block", "multicast_router", "mcast_max_groups", "isolated":
+					if have := a.h.flags(a.port)[flag]; have != want {
+						t.Errorf("%s is %v, and %v at a port of anybody's", flag, have, want)
+					}
+				}
+			}
+			if entries := a.h.sh("bridge fdb show dev " + a.port); strings.Contains(entries, frames.GuestMAC) && strings.Contains(entries, "sticky") {
+				t.Errorf("still bound to the port: %s", entries)
+			}
+			a.h.sh("ip link del plain")
 		})
 	}
 }
