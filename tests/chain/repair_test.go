@@ -31,7 +31,7 @@ func TestRepairTakesNobodysTap(t *testing.T) {
 			"ip link del TAP; ip link add br7 type bridge; ip tuntap add TAP mode tap; ip link set TAP alias his address 02:77:77:77:77:77 mtu 1400 master br7 up",
 			"ip -d -o link show TAP",
 		},
-		{"another guest's", tap, "ip link del TAP; ip link set OTHER down name TAP up", "ip -d -o link show TAP"},
+		{"another guest's", tap, "ip link del TAP; ip link set OTHER down; ip link set OTHER name TAP; ip link set TAP up", "ip -d -o link show TAP"},
 		{
 			"in another namespace at the path", awayTap,
 			"ip netns del guests; ip netns add guests; ip -n guests link add br7 type bridge; ip -n guests tuntap add TAP mode tap; ip -n guests link set TAP alias his mtu 1400 master br7 up",
