@@ -17,8 +17,8 @@ func (a *arena) bridgeRepairs() answer {
 	return a.h.exec(call{plugin: "microvm-bridge", verb: "CHECK", vm: v, stdin: a.n.single(1, conf{"prevResult": a.previous()})})
 }
 
-// withoutCarrier leaves out what follows the carrier, some time after it.
-const withoutCarrier = ` | sed -E 's/NO-CARRIER,//; s/ state [A-Za-z]+ / /g'`
+// withoutCarrier leaves out what follows the carrier, some time after it, and timers.
+const withoutCarrier = ` | sed -E 's/NO-CARRIER,//; s/ state [A-Za-z]+ / /g; s/_timer +[0-9.]+//g'`
 
 // A tap that has the name by now, but is somebody else's, is not taken over by a
 // repair, and so not deleted by a DEL.
