@@ -187,11 +187,37 @@ func (p *bridgePlan) gatewayAddresses(on *linkspec.Link, found linkspec.Link, ga
 			continue
 		}
 		if !p.conf.ForceAddress {
-			return cnierr.New(cnierr.Config,
-				"give every network of one bridge and VLAN the same gateway, or another \"bridge\"; \"forceAddress\": true removes the other address",
-				"%s %s has the address %s already, which stands against the gateway %s", on.Kind, on.Name, have.Prefix, against)
+			return standsAgainst(on.Kind, on.Name, have.Prefix, "the gateway "+against.String())
 		}
 		on.NoAddresses = append(on.NoAddresses, have.Prefix)
+	}
+	return nil
+}
+
+func standsAgainst(kind linkspec.Kind, name string, have netip.Prefix, against string) error {
+	return cnierr.New(cnierr.Config,
+		"give every network of one bridge and VLAN the same gateway, or another \"bridge\"; \"forceAddress\": true removes the other address",
+		"%s %s has the address %s already, which stands against %s", kind, name, have, against)
+}
+
+// checkGateway refuses a device on which no gateway can be, whichever addresses the
+// delegate gives: one with an IPv4 address of none of the delegate's subnets.
+func (p *bridgePlan) checkGateway(f Facts) error {
+	if !p.conf.IsGateway || p.conf.ForceAddress || p.conf.IPAM == nil {
+		return nil
+	}
+	subnets := slices.DeleteFunc(slices.Clone(p.conf.IPAM.Subnets), func(s netip.Prefix) bool { return !s.Addr().Is4() })
+	if len(subnets) == 0 {
+		return nil
+	}
+	on := f[p.conf.Bridge]
+	if p.hasGatewayDevice() && !p.inVLAN(on) {
+		on = f[p.gatewayName()]
+	}
+	for _, have := range on.Addresses {
+		if have.Prefix.Addr().Is4() && !slices.ContainsFunc(subnets, have.Prefix.Overlaps) {
+			return standsAgainst(on.Kind, on.Name, have.Prefix, "a gateway in "+subnets[0].String())
+		}
 	}
 	return nil
 }

@@ -282,6 +282,9 @@ func (p *bridgePlan) fits(f Facts) error {
 	if _, _, err := p.links(f, linkspec.Link{Kind: linkspec.Tap}, nil); err != nil {
 		return err
 	}
+	if err := p.checkGateway(f); err != nil {
+		return err
+	}
 	_, err := p.rules(f, p.att.GuestMAC(), nil)
 	return err
 }
@@ -301,6 +304,9 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 		return Needs{}, err
 	}
 	needs.Observe, needs.Fits = []string{conf.Bridge}, p.fits
+	if p.hasGatewayDevice() {
+		needs.Observe = append(needs.Observe, p.gatewayName())
+	}
 	if conf.IsGateway {
 		needs.Sysctls = forwarding([]gateway{{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}})
 	}

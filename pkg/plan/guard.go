@@ -44,28 +44,42 @@ var likely = []*types100.IPConfig{
 // Guard is the guard of a guest with such addresses, as far as the configuration
 // alone decides it.
 func (p *bridgePlan) Guard() linkspec.Guard {
-	g, err := p.likelyRules(p.guestMAC())
+	if p.conf.Guard.Off {
+		return linkspec.Guard{}
+	}
+	g, err := p.rules(Facts{}, p.guestMAC(), p.likely())
 	if err != nil { // more addresses than there is room for, perhaps: Settle will say
 		return linkspec.Guard{}
 	}
 	return g
 }
 
-func (p *bridgePlan) likelyRules(mac net.HardwareAddr) (linkspec.Guard, error) {
-	if p.conf.Guard.Off {
-		return linkspec.Guard{}, nil
+// likely are addresses of the families that the configuration asks for, and of both
+// where it does not say.
+func (p *bridgePlan) likely() []*types100.IPConfig {
+	if p.conf.IPAM == nil {
+		return nil
 	}
 	var ips []*types100.IPConfig
-	if p.conf.IPAM != nil {
-		ips = likely
+	for _, ip := range likely {
+		if addr, _ := netip.AddrFromSlice(ip.Address.IP); p.conf.IPAM.Families.Accept(addr) {
+			ips = append(ips, ip)
+		}
 	}
-	return p.rules(Facts{}, mac, ips)
+	return ips
 }
 
 // checkGuard tells whether there is room for what the configuration allows beside the
-// address of each family that a guest may get.
+// address of each family that it asks for.
 func (p *bridgePlan) checkGuard() error {
-	_, err := p.likelyRules(net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	if p.conf.Guard.Off {
+		return nil
+	}
+	var ips []*types100.IPConfig
+	if p.conf.IPAM != nil && p.conf.IPAM.Families != (config.Families{}) {
+		ips = p.likely()
+	}
+	_, err := p.rules(Facts{}, net.HardwareAddr{2, 0, 0, 0, 0, 1}, ips)
 	return err
 }
 

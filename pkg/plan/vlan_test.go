@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +115,45 @@ func TestVLANPreserved(t *testing.T) {
 		}
 		if got := s.Links[1].VLANs; !slices.Equal(got, c.want) {
 			t.Errorf("default VLAN %d: VLANs are %v, want %v", c.pvid, got, c.want)
+		}
+	}
+}
+
+// STATUS holds a foreign address against the device that the gateway would be on.
+func TestVLANGatewayFits(t *testing.T) {
+	own := linkspec.VLAN{ID: 1, PVID: true, Untagged: true}
+	addressed := func(l linkspec.Link) linkspec.Link {
+		l.Addresses = []linkspec.Address{{Prefix: netip.MustParsePrefix("10.77.0.1/24")}}
+		return l
+	}
+	native := filtering("", linkspec.VLAN{ID: 100, PVID: true, Untagged: true})
+	for _, c := range []struct {
+		name  string
+		facts Facts
+		code  cnierr.Code // 0: it fits
+		msg   string
+	}{
+		{"nothing", Facts{}, 0, ""},
+		{"bridge", Facts{"br0": addressed(filtering("", own))}, 0, ""},
+		{"bridge in the VLAN", Facts{"br0": addressed(native)}, cnierr.Config, "bridge br0 has the address 10.77.0.1/24 already, which stands against a gateway in 10.0.0.0/24"},
+		{"somebody's device", Facts{"br0": filtering("", own), "br0.100": gatewayOf("", "br0", 100)}, cnierr.Exists, "br0.100, where the gateway of VLAN 100 of bridge br0 would be, is somebody else's vlan device"},
+		{"device", Facts{"br0": filtering("", own), "br0.100": addressed(gatewayOf(attachment.GatewayTag, "br0", 100))}, cnierr.Config, "br0.100 has the address 10.77.0.1/24 already"},
+	} {
+		stdin, err := json.Marshal(bridgeConf(t, inVLAN))
+		if err != nil {
+			t.Fatal(err)
+		}
+		needs, err := BridgeNeeds(stdin, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"br0", "br0.100"}; !slices.Equal(needs.Observe, want) {
+			t.Errorf("looks at %v, want %v", needs.Observe, want)
+		}
+		if err = needs.Fits(c.facts); c.code == 0 && err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		} else if c.code != 0 {
+			wantError(t, err, c.code, c.msg)
 		}
 	}
 }

@@ -24,6 +24,32 @@ func TestStatusOfAStandingBridge(t *testing.T) {
 	h.sh("ip link del br0")
 }
 
+// STATUS tells of a gateway that the device it would be on stands against.
+func TestStatusOfAnotherGateway(t *testing.T) {
+	h := newHost(t)
+	h.mine = append(h.mine, "br0")
+	h.sh("ip link add br0 up type bridge; ip addr add 10.77.0.1/24 dev br0")
+	against := []string{"br0 has the address 10.77.0.1/24 already", "a gateway in 10.1.0.0/16"}
+	n, v := h.pair(nil), h.vm("vm1")
+	wantError(t, n.status(), 50, against...)
+	_, err := n.tryAdd(v)
+	wantError(t, err, 7, against[0])
+	n.remove(v)
+	for name, more := range map[string]conf{
+		"no gateway": {"isGateway": false, "isDefaultGateway": false},
+		"by force":   {"forceAddress": true},
+		"unknown":    {"ipam": conf{"type": "host-local", "ranges": []any{}}, "runtimeConfig": conf{}},
+	} {
+		if err := h.pair(more).status(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h.sh("ip addr add 10.1.0.1/16 dev br0; ip addr del 10.77.0.1/24 dev br0")
+	if err := n.status(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A host whose parameters cannot be set has to have them set already.
 func TestReadOnlySysctl(t *testing.T) {
 	h := newHost(t)

@@ -14,6 +14,15 @@ func addresses(n int) []string {
 	return all
 }
 
+// addresses6 are so many IPv6 ones.
+func addresses6(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("fd00:9::%d", i+1))
+	}
+	return all
+}
+
 // STATUS says whether an ADD would work now.
 func TestStatus(t *testing.T) {
 	existing := plain.with(conf{"bridgeMode": "existing"})
@@ -39,6 +48,9 @@ func TestStatus(t *testing.T) {
 		{"unknown user", tap.with(conf{"owner": "no-such-user"}), "", 7, []string{"no-such-user"}},
 		{"no room for addresses", gateway.with(conf{"guard": conf{"addresses": addresses(16)}}), "", 7, []string{"16 IPv4 addresses", "17"}},
 		{"room for addresses", gateway.with(conf{"guard": conf{"addresses": addresses(15)}}), "", 0, nil},
+		{"room for addresses of the other family", gateway.with(conf{"guard": conf{"addresses": addresses6(15)}}), "", 0, nil},
+		{"no room for addresses of a family that IPAM may give", plain.with(conf{"ipam": conf{"type": "moody", "code": 4}, "guard": conf{"addresses": addresses6(16)}}), "", 7, []string{"16 IPv6 addresses", "17"}},
+		{"room for addresses, and IPAM does not say of which family", plain.with(conf{"ipam": conf{"type": "moody", "code": 4}, "guard": conf{"addresses": addresses6(15)}}), "", 0, nil},
 		{"misspelled key", plain.with(conf{"brigde": "x"}), "", 2, []string{"brigde"}},
 		{"no tun", tap, "mount -t tmpfs tmpfs /dev/net", 50, []string{"/dev/net/tun"}},
 	} {
