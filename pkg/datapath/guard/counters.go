@@ -63,6 +63,22 @@ func counters(maps tcbpf.Maps, port int) (pass uint64, drops map[Reason]uint64, 
 	return own.Passed, drops, nil
 }
 
+// counting tells whether there is a place to count what is dropped at the port.
+func counting(maps tcbpf.Maps, port int) (bool, error) {
+	cpus, err := possibleCPUs()
+	if err != nil {
+		return false, err
+	}
+	for name, copies := range map[string]int{dropsMap: cpus, lastMap: 1} {
+		if _, err := value(maps, name, uint32(port), copies); errors.Is(err, errNoMap) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // value reads an element of one of the maps, of which there are so many copies;
 // errNoMap if there is none.
 func value(maps tcbpf.Maps, name string, key uint32, copies int) ([]byte, error) {

@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tc"
@@ -159,11 +160,15 @@ func observe(port int) (r Rules, state State, before string, err error) {
 	}
 	var shared []byte
 	var own identity
+	var counts bool
 	err = withMaps(p.ID, func(maps tcbpf.Maps) (err error) {
 		if shared, err = value(maps, rulesMap, 0, 1); err != nil {
 			return err
 		}
-		own, err = loaded{maps: maps}.identity(port)
+		if own, err = (loaded{maps: maps}).identity(port); err != nil {
+			return err
+		}
+		counts, err = counting(maps, port)
 		return err
 	})
 	if errors.Is(err, errNoMap) || err == nil && own.Ifindex != uint32(port) {
@@ -172,11 +177,20 @@ func observe(port int) (r Rules, state State, before string, err error) {
 	if err != nil {
 		return Rules{}, Absent, "", fmt.Errorf("read rules of the guard of link %d: %w", port, err)
 	}
-	r, err = decode(shared, own)
-	if err == nil && !encodes(r, shared, own) {
-		return changed("has rules that it was not given")
+	if r, err = decode(shared, own); err != nil {
+		return r, InPlace, p.Before, err
 	}
-	return r, InPlace, p.Before, err
+	switch ahead, err := own.ahead(); {
+	case err != nil:
+		return Rules{}, Absent, "", err
+	case !encodes(r, shared, own):
+		return changed("has rules that it was not given")
+	case !counts:
+		return changed("lost the port's counters")
+	case ahead > longestAhead:
+		return changed(fmt.Sprintf("holds broadcasts or groups back for %v, longer than any limit does", ahead.Round(time.Second)))
+	}
+	return r, InPlace, p.Before, nil
 }
 
 // Detach removes the guard. That there is none is no error.

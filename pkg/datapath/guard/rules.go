@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
@@ -153,6 +156,19 @@ func encode(r Rules, netns uint64) (shared []byte, id identity) {
 
 // groupsAhead is GROUPS_AHEAD of bpf/rules.h.
 const groupsAhead = 256 * time.Second
+
+// longestAhead is more than either limit lets a guest run ahead: a second of group
+// frames, groupsAhead of groups, and what CPUs add that come at the same time.
+const longestAhead = 2 * groupsAhead
+
+// ahead is how long it is until a limit lets something pass again.
+func (id *identity) ahead() (time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("read clock: %w", err)
+	}
+	return time.Duration(min(max(id.Storm, id.Groups), math.MaxInt64)) - time.Duration(now.Nano()), nil
+}
 
 // own notes the guest's own addresses, and returns how many of each family the
 // program has to look through: guests that differ by one or two share it, and one

@@ -241,26 +241,56 @@ func TestUnknownPort(t *testing.T) {
 	}
 }
 
-// What the program was told of a port may be lost. Who attaches again mends it.
+// What the program was told of a port may be lost, or be changed. Who attaches again
+// mends it.
 func TestForgottenPort(t *testing.T) {
-	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	const port = 100
-	s := newVeth(t, port)
-	id := mustAttach(t, port, rulesOf(1))
-	if err := withMaps(id, func(maps tcbpf.Maps) error {
-		m := maps[portsMap]
-		return m.Put(place(port), make([]byte, m.Value))
-	}); err != nil {
-		t.Fatal(err)
+	ahead := func(set func(*identity, uint64)) func(tcbpf.Maps) error {
+		return func(maps tcbpf.Maps) error {
+			own, err := loaded{maps: maps}.identity(port)
+			if err != nil {
+				return err
+			}
+			var now unix.Timespec
+			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+				return err
+			}
+			set(&own, uint64(now.Nano()+int64(time.Hour)))
+			return maps[portsMap].Put(place(port), bytesOf(&own))
+		}
 	}
-	if r, state, err := Observe(port); state != Changed || err != nil || !strings.Contains(r.Instead, "does not know the port") {
-		t.Errorf("state %v, %q, %v", state, r.Instead, err)
-	}
-	if again := mustAttach(t, port, rulesOf(1)); again != id {
-		t.Errorf("program %d instead of %d", again, id)
-	}
-	if got := verdictOf(t, s, port, probe(1)); got.String() != "passed" {
-		t.Error(got)
+	for name, c := range map[string]struct {
+		change func(tcbpf.Maps) error
+		says   string
+	}{
+		"place": {func(maps tcbpf.Maps) error {
+			return maps[portsMap].Put(place(port), make([]byte, maps[portsMap].Value))
+		}, "does not know the port"},
+		"counters": {func(maps tcbpf.Maps) error { return maps[dropsMap].Delete(port) }, "lost the port's counters"},
+		"samples":  {func(maps tcbpf.Maps) error { return maps[lastMap].Delete(port) }, "lost the port's counters"},
+		"storms":   {ahead(func(own *identity, t uint64) { own.Storm = t }), "for 1h0m0s, longer than any limit does"},
+		"groups":   {ahead(func(own *identity, t uint64) { own.Groups = t }), "for 1h0m0s, longer than any limit does"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+			s := newVeth(t, port)
+			id := mustAttach(t, port, rulesOf(1))
+			if err := withMaps(id, c.change); err != nil {
+				t.Fatal(err)
+			}
+			if r, state, err := Observe(port); state != Changed || err != nil || !strings.Contains(r.Instead, c.says) {
+				t.Errorf("state %v, %q, %v", state, r.Instead, err)
+			}
+			if again := mustAttach(t, port, rulesOf(1)); again != id {
+				t.Errorf("program %d instead of %d", again, id)
+			}
+			if _, state, err := Observe(port); state != InPlace || err != nil {
+				t.Errorf("attached anew: state %v, %v", state, err)
+			}
+			if got := verdictOf(t, s, port, probe(1)); got.String() != "passed" {
+				t.Error(got)
+			}
+		})
 	}
 }
 
