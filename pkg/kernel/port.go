@@ -68,6 +68,9 @@ func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 				none = false
 			}
 		}
+		if was, is := l.Learning, change.Learning; was != nil && is != nil && *was && !*is {
+			m.attr(unix.IFLA_BRPORT_FLUSH, nil) // what it has learned, which nothing else forgets for minutes
+		}
 		if change.Disabled != nil {
 			m.attr(unix.IFLA_BRPORT_STATE, []byte{portState(*change.Disabled)})
 		}

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -212,4 +213,29 @@ func TestRepairGivesNobodysAddress(t *testing.T) {
 			a.n.remove(next)
 		})
 	}
+}
+
+// A port that is guarded from now on forgets whose frames the bridge saw there.
+func TestRepairForgetsWhatWasLearned(t *testing.T) {
+	h := newHost(t)
+	n, v := h.pair(unguarded), h.vm("vm1")
+	res := n.add(v)
+	name := v.tapOf(res)
+	g := h.boot(name, net.HardwareAddr{2, 7, 7, 7, 7, 7})
+	show := "bridge fdb show dev " + name
+	learned := func() bool {
+		g.send(net.HardwareAddr{2, 0xaa, 0, 0, 0, 1}, etherTest, nil)
+		return strings.Contains(h.sh(show), g.mac.String())
+	}
+	if !eventually(learned) { // once the carrier is there
+		t.Fatalf("nothing was learned: %s", h.sh(show))
+	}
+	n = h.pair(nil)
+	if err := n.repair(v); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.sh(show); strings.Contains(got, g.mac.String()) || !strings.Contains(got, "sticky") {
+		t.Errorf("the bridge knows\n%s", got)
+	}
+	n.remove(v)
 }
