@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,34 +23,20 @@ const (
 	stateForwarding = 3
 )
 
-// portFlag is a flag of a bridge port.
-type portFlag struct {
-	attr uint16
-	at   func(*linkspec.Link) **bool
-}
-
-// portFlags are all that a Link has. A kernel that does not know one takes it
-// without a word, and does not tell it.
-var portFlags = []portFlag{
-	{unix.IFLA_BRPORT_MODE, func(l *linkspec.Link) **bool { return &l.Hairpin }},
-	{unix.IFLA_BRPORT_ISOLATED, func(l *linkspec.Link) **bool { return &l.Isolated }},
-	{unix.IFLA_BRPORT_LEARNING, func(l *linkspec.Link) **bool { return &l.Learning }},
-	{unix.IFLA_BRPORT_UNICAST_FLOOD, func(l *linkspec.Link) **bool { return &l.UnicastFlood }},
-	{unix.IFLA_BRPORT_BCAST_FLOOD, func(l *linkspec.Link) **bool { return &l.BroadFlood }},
-	{unix.IFLA_BRPORT_MCAST_FLOOD, func(l *linkspec.Link) **bool { return &l.McastFlood }},
-	{unix.IFLA_BRPORT_GUARD, func(l *linkspec.Link) **bool { return &l.BPDUGuard }},
-	{unix.IFLA_BRPORT_PROTECT, func(l *linkspec.Link) **bool { return &l.RootBlock }},
-	{unix.IFLA_BRPORT_MULTICAST_ROUTER, func(l *linkspec.Link) **bool { return &l.McastRouter }},
-	{unix.IFLA_BRPORT_LOCKED, func(l *linkspec.Link) **bool { return &l.Locked }},
+// portFlags are the attributes of linkspec.Link.PortFlags, in that order. A kernel that
+// does not know one takes it without a word, and does not tell it.
+var portFlags = []uint16{
+	unix.IFLA_BRPORT_MODE, unix.IFLA_BRPORT_ISOLATED, unix.IFLA_BRPORT_LEARNING, unix.IFLA_BRPORT_UNICAST_FLOOD,
+	unix.IFLA_BRPORT_BCAST_FLOOD, unix.IFLA_BRPORT_MCAST_FLOOD,
+	unix.IFLA_BRPORT_GUARD, unix.IFLA_BRPORT_PROTECT, unix.IFLA_BRPORT_MULTICAST_ROUTER, unix.IFLA_BRPORT_LOCKED,
 }
 
 // observePort reads IFLA_INFO_SLAVE_DATA of a bridge port.
 func observePort(l *linkspec.Link, data []byte) {
+	flags := l.PortFlags()
 	for typ, v := range attrs(data) {
-		for _, f := range portFlags {
-			if f.attr == typ {
-				*f.at(l) = new(flagOf(v))
-			}
+		if i := slices.Index(portFlags, typ); i >= 0 {
+			*flags[i] = new(flagOf(v))
 		}
 		if typ == unix.IFLA_BRPORT_STATE {
 			l.Disabled = new(flagIs(v, stateDisabled))
@@ -62,9 +49,9 @@ func (k *Kernel) setPortFlags(l, change linkspec.Link) error {
 	m := newMessage(unix.RTM_SETLINK, 0, ifinfo(unix.AF_BRIDGE, l.Index, 0, 0)...)
 	none := change.Disabled == nil
 	m.nest(unix.IFLA_PROTINFO, func() {
-		for _, f := range portFlags {
-			if set := *f.at(&change); set != nil {
-				m.attr(f.attr, []byte{bit(*set)})
+		for i, flag := range change.PortFlags() {
+			if *flag != nil {
+				m.attr(portFlags[i], []byte{bit(**flag)})
 				none = false
 			}
 		}

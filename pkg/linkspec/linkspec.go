@@ -269,14 +269,19 @@ func (l Link) Binds() bool {
 // when it leaves.
 func (l Link) OffBridge() Link {
 	l.Master, l.Disabled = new(""), new(false)
-	for _, flag := range []**bool{
-		&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BroadFlood, &l.McastFlood,
-		&l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked,
-	} {
+	for _, flag := range l.PortFlags() {
 		*flag = nil
 	}
 	l.VLANs, l.Stations = nil, nil
 	return l
+}
+
+// PortFlags are the flags that only a port of a bridge has.
+func (l *Link) PortFlags() []**bool {
+	return []**bool{
+		&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BroadFlood, &l.McastFlood,
+		&l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked,
+	}
 }
 
 // String is the link as text: a headline, then a line for each declared field.

@@ -123,7 +123,7 @@ func (k *Kernel) leave(n *link) {
 		return
 	}
 	n.master, n.vlans = nil, nil
-	for _, flag := range n.portFlags() {
+	for _, flag := range n.PortFlags() {
 		*flag = nil
 	}
 	n.Disabled = new(false)
@@ -150,7 +150,7 @@ func (k *Kernel) join(n, bridge *link) error {
 		return full(bridge.Name)
 	}
 	n.master, n.vlans = bridge, defaultVLANs()
-	for _, flag := range n.portFlags() {
+	for _, flag := range n.PortFlags() {
 		*flag = new(false)
 	}
 	n.Learning, n.UnicastFlood, n.BroadFlood, n.McastFlood = new(true), new(true), new(true), new(true)
@@ -196,7 +196,7 @@ func (n *link) observe() linkspec.Link {
 	l.Alias, l.MTU, l.TxQueueLen, l.Promisc, l.Up = dup(l.Alias), dup(l.MTU), dup(l.TxQueueLen), dup(l.Promisc), dup(l.Up)
 	l.IPv6, l.AcceptRA, l.ARPIgnore, l.Forwarding = dup(l.IPv6), dup(l.AcceptRA), dup(l.ARPIgnore), dup(l.Forwarding)
 	l.Owner, l.Group, l.MultiQueue, l.Persist = dup(l.Owner), dup(l.Group), dup(l.MultiQueue), dup(l.Persist)
-	for _, flag := range portFlags(&l) {
+	for _, flag := range l.PortFlags() {
 		*flag = dup(*flag)
 	}
 	l.Disabled = dup(l.Disabled)

@@ -12,13 +12,6 @@ import (
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
-// portFlags are the flags that only a port has.
-func portFlags(l *linkspec.Link) []**bool {
-	return []**bool{&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BroadFlood, &l.McastFlood, &l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked}
-}
-
-func (n *link) portFlags() []**bool { return portFlags(&n.Link) }
-
 // stations are the addresses that are bound to a port.
 func (n *link) stations() []net.HardwareAddr {
 	var macs []net.HardwareAddr

@@ -123,8 +123,8 @@ func (k *Kernel) setMaster(n *link, change linkspec.Link) error {
 }
 
 func (k *Kernel) setPortFlags(n *link, change linkspec.Link) error {
-	held := n.portFlags()
-	for i, flag := range portFlags(&change) {
+	held := n.PortFlags()
+	for i, flag := range change.PortFlags() {
 		switch {
 		case *flag == nil:
 		case n.master == nil:
