@@ -89,6 +89,20 @@ func TestDisabledPortOfABridgeWithSTP(t *testing.T) {
 	a.n.holds(a.v)
 }
 
+// Filters of a block that devices share are not the port's own: a repair says what to do.
+func TestGuardInASharedBlock(t *testing.T) {
+	a := newArena(t, tap, nil, neighbourOf)
+	a.h.sh("tc qdisc del dev " + a.port + " clsact; tc qdisc add dev " + a.port + " ingress_block 7 clsact")
+	wantError(t, a.n.check(a.v), 102, "guard is off", a.port)
+	err := a.n.repair(a.v)
+	wantError(t, err, 100, "attach", "operation not supported")
+	if !strings.Contains(fmt.Sprint(err), "tc qdisc del dev DEVICE clsact") {
+		t.Errorf("%v\ndoes not say what to do", err)
+	}
+	a.h.sh("tc qdisc del dev " + a.port + " clsact")
+	a.n.isRepaired(a.v)
+}
+
 // A program at XDP or tcx comes before all filters, so it may get frames past the
 // guard: CHECK names it, and a tap that has one is refused. Linux before 6.6 has no
 // tcx.

@@ -208,8 +208,12 @@ func explain(err error, format string, a ...any) error {
 
 // advise says what to do about an error of the kernel, where that is known.
 func advise(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return cnierr.New(cnierr.Kernel, "BPF filters need these modules of the kernel: modprobe -a sch_ingress cls_bpf", "%w", err)
+	const modules = "BPF filters need these modules of the kernel: modprobe -a sch_ingress cls_bpf"
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return cnierr.New(cnierr.Kernel, modules, "%w", err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return cnierr.New(cnierr.Kernel, modules+"; and no block that clsact shares with other devices (ingress_block in `tc qdisc show`): tc qdisc del dev DEVICE clsact", "%w", err)
 	}
 	return err
 }
