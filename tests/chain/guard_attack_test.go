@@ -191,3 +191,31 @@ func TestGuardPasses(t *testing.T) {
 		}
 	})
 }
+
+// An ICMP error about a packet that was not the guest's sets the host's way to others
+// for one with a small MTU: it does without the guard, and not with it.
+func TestGuardKeepsTheWaysMTU(t *testing.T) {
+	quoted := map[string][]byte{
+		frames.Neighbour4: frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoICMP, []byte{3, 4, 0, 0, 0, 0, 2, 40},
+			frames.IP4(frames.Gateway4, frames.Neighbour4, frames.ProtoICMP, frames.ICMP(0)))), // the kernel takes an answer of its own without asking whose it was
+		frames.Neighbour6: frames.Out(frames.TypeIPv6, frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoICMPv6, []byte{2, 0, 0, 0, 0, 0, 5, 0},
+			frames.IP6(frames.Gateway6, frames.Neighbour6, frames.ProtoICMPv6, frames.ICMP(128)))),
+	}
+	for placement, tap := range placements {
+		for guarded, more := range map[bool]conf{false: unguarded, true: nil} {
+			t.Run(placement+map[bool]string{false: " without guard"}[guarded], func(t *testing.T) {
+				a := newArena(t, tap, more, neighbourOf)
+				for to, frame := range quoted {
+					small := func() bool { return strings.Contains(a.h.sh("ip route get "+to), "mtu") }
+					if small() {
+						t.Fatalf("the way to %s has an MTU already", to)
+					}
+					a.achieved(frames.Sealed(frame), [vnetHeader]byte{})
+					if small() == guarded {
+						t.Errorf("%s: %s", to, a.h.sh("ip route get "+to))
+					}
+				}
+			})
+		}
+	}
+}

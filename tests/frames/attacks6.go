@@ -42,6 +42,14 @@ var ip6Attacks = []Attempt{
 }
 
 var ndAttacks = []Attempt{
+	{"ip6/packet too big to the world", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(2, quote6(Gateway6, "2001:db8::1")))), "icmp-quote"},
+	{"ip6/packet too big from the gateway", Wide, Out(TypeIPv6, IP6(Guest6, Neighbour6, ProtoICMPv6, ICMP(2, quote6(Neighbour6, Gateway6)))), "icmp-quote"},
+	{"ip6/packet too big behind options", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pOptions, ext(ProtoICMPv6), ICMP(2, quote6(Gateway6, Neighbour6)))), "icmp-quote"},
+	{"ip6/packet too big in a fragment", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, pFragment, frag(ProtoICMPv6, 0, 1), ICMP(2, quote6(Gateway6, Neighbour6)))), "icmp-quote"},
+	{"ip6/unreachable neighbour", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(1, quote6(Gateway6, Neighbour6)))), "icmp-quote"},
+	{"ip6/time exceeded about a neighbour", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(3, quote6(Gateway6, NeighbourLocal)))), "icmp-quote"},
+	{"ip6/parameter problem of somebody", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(4, quote6(Gateway6, Neighbour6)))), "icmp-quote"},
+	{"ip6/unreachable without a quote", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(1, Zeros(39)))), "icmp-quote"},
 	{"nd/NA for the gateway", Typical, To6(GuestLocal, allNodes, ProtoICMPv6, badNA), "nd-target"},
 	{"nd/NA for the gateway, unicast", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv6, IP6(Guest6, Neighbour6, ProtoICMPv6, badNA)), "nd-target"},
 	{"nd/NA behind hop-by-hop", Typical, To6(GuestLocal, allNodes, pHopByHop, ext(ProtoICMPv6), badNA), "nd-target"},

@@ -27,6 +27,9 @@ var legit4 = []Attempt{
 	{"dhcp/discover without IPAM", L2, Eth(Broadcast, GuestMAC, TypeIPv4, dhcp("0.0.0.0", "255.255.255.255", GuestMAC, "0.0.0.0")), "passed"},
 	{"ip4/ping", Typical, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoICMP, ICMP(8))), "passed"},
 	{"ip4/pong", Typical, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoICMP, ICMP(0))), "passed"},
+	{"ip4/unreachable", Typical, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoICMP, ICMP(3, IP4(Gateway4, Guest4, ProtoUDP, UDP(1, 2))))), "passed"},
+	{"ip4/time exceeded", Typical, Out(TypeIPv4, IP4(Guest4, "8.8.8.8", ProtoICMP, ICMP(11, IP4("8.8.8.8", Guest4, ProtoUDP, Zeros(8))))), "passed"},
+	{"ip4/fragmentation needed without IPAM", L2, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoICMP, ICMP(3, IP4(Gateway4, "8.8.8.8", ProtoUDP, UDP(1, 2))))), "passed"},
 	{"ip4/TCP", Typical, Out(TypeIPv4, IP4(Guest4, "8.8.8.8", ProtoTCP, TCP(1, 443))), "passed"},
 	{"ip4/TCP to a neighbour", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, IP4(Guest4, Neighbour4, ProtoTCP, TCP(1, 2))), "passed"},
 	{"ip4/UDP", Typical, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoUDP, UDP(1, 53, Zeros(30)))), "passed"},
@@ -62,6 +65,9 @@ func Report4(typ byte, records int) []byte {
 	return Eth("01:00:5e:00:00:16", GuestMAC, TypeIPv4, IP4f(Guest4, "224.0.0.22", pIGMP, 0, routerAlert, patched(Cat([]byte{typ}, Zeros(15)), 6, Uint16(records)...)))
 }
 
+// quote6 is what an ICMPv6 error says that it is about.
+func quote6(src, dst string) []byte { return IP6(src, dst, ProtoUDP, UDP(1, 2)) }
+
 var mldReport = ICMP(143, []byte{4, 0, 0, 0}, ip("ff02::1:ff00:11"))
 
 var legit6 = []Attempt{
@@ -83,10 +89,12 @@ var legit6 = []Attempt{
 	{"dhcp/v6 solicit", Typical, To6(GuestLocal, "ff02::1:2", ProtoUDP, UDP(546, 547, []byte{1, 0, 0, 1}, Zeros(140))), "passed"},
 	{"ip6/ping", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(128, Zeros(56)))), "passed"},
 	{"ip6/pong", Typical, Out(TypeIPv6, IP6(GuestLocal, GatewayLocal, ProtoICMPv6, ICMP(129, Zeros(56)))), "passed"},
-	{"ip6/unreachable", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(1, Zeros(56)))), "passed"},
-	{"ip6/packet too big", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(2, Zeros(56)))), "passed"},
-	{"ip6/time exceeded", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(3, Zeros(56)))), "passed"},
-	{"ip6/parameter problem", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(4, Zeros(56)))), "passed"},
+	{"ip6/unreachable", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(1, quote6(Gateway6, Guest6)))), "passed"},
+	{"ip6/packet too big", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(2, quote6(Gateway6, Guest6)))), "passed"},
+	{"ip6/time exceeded", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(3, quote6(Gateway6, Guest6)))), "passed"},
+	{"ip6/parameter problem", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(4, quote6(Gateway6, Guest6)))), "passed"},
+	{"ip6/unreachable link-local", Typical, Out(TypeIPv6, IP6(GuestLocal, GatewayLocal, ProtoICMPv6, ICMP(1, quote6(GatewayLocal, GuestLocal)))), "passed"},
+	{"ip6/packet too big for a group", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(2, quote6(Gateway6, allNodes)))), "passed"},
 	{"ip6/TCP", Typical, Out(TypeIPv6, IP6(Guest6, "2001:db8::1", ProtoTCP, TCP(1, 443))), "passed"},
 	{"ip6/UDP", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoUDP, UDP(1, 53, Zeros(30)))), "passed"},
 	{"ip6/GSO", Typical, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoTCP, TCP(1, 2), Zeros(manyBytes))), "passed"},
@@ -116,4 +124,6 @@ var LegitimateKnobs = []Attempt{
 	{"knobs/isolated, gateway", Isolated, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoTCP, TCP(1, 2))), "passed"},
 	{"knobs/isolated, v6 gateway", Isolated, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoTCP, TCP(1, 2))), "passed"},
 	{"knobs/isolated, the world", Isolated, Out(TypeIPv4, IP4(Guest4, "8.8.8.8", ProtoTCP, TCP(1, 2))), "passed"},
+	{"knobs/time exceeded on the way through", Wide, Out(TypeIPv4, IP4(Guest4, Gateway4, ProtoICMP, ICMP(11, IP4(Gateway4, "10.1.0.200", ProtoUDP, UDP(1, 2))))), "passed"},
+	{"knobs/packet too big on the way through", Wide, Out(TypeIPv6, IP6(Guest6, Gateway6, ProtoICMPv6, ICMP(2, quote6(Gateway6, "fd00:1::200")))), "passed"},
 }

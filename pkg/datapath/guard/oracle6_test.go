@@ -107,8 +107,13 @@ func (o *oracle) icmp6Allowed(p packet6) bool {
 	body := o.icmp.Payload
 	near := !p.fragment && p.hops == 255
 	switch o.icmp.TypeCode.Type() {
-	case layers.ICMPv6TypeDestinationUnreachable, layers.ICMPv6TypePacketTooBig, layers.ICMPv6TypeTimeExceeded,
-		layers.ICMPv6TypeParameterProblem, layers.ICMPv6TypeEchoRequest, layers.ICMPv6TypeEchoReply:
+	case layers.ICMPv6TypeDestinationUnreachable, layers.ICMPv6TypePacketTooBig, layers.ICMPv6TypeTimeExceeded, layers.ICMPv6TypeParameterProblem:
+		if p.nobody || len(p.payload) < 48 {
+			return false
+		}
+		about := p.payload[32:48]
+		return about[0] == 0xff || o.own(about)
+	case layers.ICMPv6TypeEchoRequest, layers.ICMPv6TypeEchoReply:
 		return !p.nobody
 	case layers.ICMPv6TypeMLDv1MulticastListenerReportMessage, layers.ICMPv6TypeMLDv1MulticastListenerDoneMessage,
 		layers.ICMPv6TypeMLDv2MulticastListenerReportMessageV2:

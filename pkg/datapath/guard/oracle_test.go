@@ -140,11 +140,21 @@ func (o *oracle) ip4Allowed(b []byte) bool {
 	case layers.IPProtocolTCP:
 		return ip.FragOffset > 0 || len(p) >= 20
 	case layers.IPProtocolICMPv4:
-		return ip.FragOffset > 0 || len(p) >= 8 && p[0] != layers.ICMPv4TypeRedirect && p[0] != layers.ICMPv4TypeRouterAdvertisement
+		return ip.FragOffset > 0 || len(p) >= 8 && o.icmp4Allowed(p)
 	case layers.IPProtocolUDP:
 		return ip.FragOffset > 0 || len(p) >= 8 && o.udp4Allowed(p, whole)
 	}
 	return o.ordinary(byte(ip.Protocol))
+}
+
+func (o *oracle) icmp4Allowed(p []byte) bool {
+	switch p[0] {
+	case layers.ICMPv4TypeRedirect, layers.ICMPv4TypeRouterAdvertisement:
+		return false
+	case layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4TypeSourceQuench, layers.ICMPv4TypeTimeExceeded, layers.ICMPv4TypeParameterProblem:
+		return len(p) >= 28 && o.own(p[24:28])
+	}
+	return true
 }
 
 var broadcastIP = []byte{255, 255, 255, 255}

@@ -61,6 +61,7 @@ var reasons = [...]struct{ name, meaning string }{
 	{"checksum", "a checksum that the kernel is to write over what was judged"},
 	{"multicast-report", "an IGMP or MLD report that others hear and the bridge does not"},
 	{"multicast-groups", "reports of more multicast groups than the limit"},
+	{"icmp-quote", "an ICMP error about a packet that was not to the guest"},
 }
 
 // String is the reason's short name.

@@ -62,6 +62,20 @@ static __always_inline enum reason igmp(struct frame *f, const struct ipv4 *ip, 
 	return PASSED;
 }
 
+/* destination unreachable, source quench, time exceeded, parameter problem */
+#define QUOTING4 (1 << 3 | 1 << 4 | 1 << 11 | 1 << 12)
+
+/* Errors are about a packet that came to the guest: a host believes them. */
+static __always_inline enum reason quote4(struct frame *f, const __be16 *l4, __u32 len)
+{
+	const struct ipv4 *about = (const void *)(l4 + 4);
+
+	if (len < 8 + sizeof(*about) || (void *)(about + 1) > f->end)
+		FAIL(ICMP_QUOTE);
+	STOP(ICMP_QUOTE, !own4(f, about->dst));
+	return PASSED;
+}
+
 static __always_inline enum reason transport4(struct frame *f, const struct ipv4 *ip, __u32 len, enum service *s)
 {
 	const __be16 *l4 = (const void *)(ip + 1);
@@ -96,7 +110,9 @@ static __always_inline enum reason transport4(struct frame *f, const struct ipv4
 		*s = SERVICE_BASIC;
 		/* redirect, router advertisement */
 		STOP(ICMP4_TYPE, *(const __u8 *)l4 == 5 || *(const __u8 *)l4 == 9);
-		return PASSED;
+		if (*(const __u8 *)l4 > 12 || !bit(QUOTING4, *(const __u8 *)l4))
+			return PASSED;
+		return quote4(f, l4, len);
 	}
 }
 

@@ -105,6 +105,18 @@ static __always_inline enum reason neighbour(struct frame *f, struct chain *c, _
 	return nd_options(f, c, opaque(off), opaque(kind), opaque(other));
 }
 
+/* Errors are about a packet that came to the guest: a host believes them. */
+static __always_inline enum reason quote6(struct frame *f, struct chain *c)
+{
+	__u64 dst[2];
+
+	if (c->off + 8 + sizeof(struct ipv6) > c->end ||
+	    bpf_skb_load_bytes(f->skb, c->off + 8 + __builtin_offsetof(struct ipv6, dst), dst, sizeof(dst)))
+		FAIL(ICMP_QUOTE);
+	STOP(ICMP_QUOTE, (dst[0] & 0xff) != 0xff && !own6(f, dst));
+	return PASSED;
+}
+
 /* h: the header's first 8 bytes */
 static __always_inline enum reason icmp6(struct frame *f, struct chain *c, const __be16 *h, enum service *s)
 {
@@ -132,7 +144,7 @@ static __always_inline enum reason icmp6(struct frame *f, struct chain *c, const
 	/* errors and echo */
 	if (type - 1U > 3 && type - 128U > 1)
 		FAIL(ICMP6_TYPE);
-	return PASSED;
+	return type < 128 ? quote6(f, c) : PASSED;
 }
 
 static __always_inline enum reason udp6(struct frame *f, struct chain *c, const __be16 *port, enum service *s)
