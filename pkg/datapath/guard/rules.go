@@ -10,8 +10,7 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -163,11 +162,8 @@ const longestAhead = 2 * groupsAhead
 
 // ahead is how long it is until a limit lets something pass again.
 func (id *identity) ahead() (time.Duration, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return 0, fmt.Errorf("read clock: %w", err)
-	}
-	return time.Duration(min(max(id.Storm, id.Groups), math.MaxInt64)) - time.Duration(now.Nano()), nil
+	now, err := tcbpf.Now()
+	return time.Duration(min(max(id.Storm, id.Groups), math.MaxInt64)) - now, err
 }
 
 // own notes the guest's own addresses, and returns how many of each family the

@@ -251,11 +251,11 @@ func TestForgottenPort(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			var now unix.Timespec
-			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+			now, err := tcbpf.Now()
+			if err != nil {
 				return err
 			}
-			set(&own, uint64(now.Nano()+int64(time.Hour)))
+			set(&own, uint64(now+time.Hour))
 			return maps[portsMap].Put(place(port), bytesOf(&own))
 		}
 	}
