@@ -90,8 +90,12 @@ func bit(b bool) uint8 {
 // setStations binds addresses to a port, in each VLAN that it is in by now. One
 // that the bridge has learned elsewhere moves here, once and for all.
 func (k *Kernel) setStations(l, change linkspec.Link) error {
+	of := uint8(unix.NTF_MASTER)
+	if l.Kind == linkspec.Bridge { // the entry says that the host has the address
+		of = unix.NTF_SELF
+	}
 	for _, mac := range change.NoStations {
-		m := newMessage(unix.RTM_DELNEIGH, 0, neighbour(l.Index, unix.NUD_NOARP, unix.NTF_MASTER)...)
+		m := newMessage(unix.RTM_DELNEIGH, 0, neighbour(l.Index, unix.NUD_NOARP, of)...)
 		if err := k.conn.do(m.attr(unix.NDA_LLADDR, mac)); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("take %s off the port: %w", mac, err)
 		}

@@ -40,6 +40,7 @@ func TestGuardCheckGoesRed(t *testing.T) {
 		{"disabled", "bridge link set dev PORT state disabled", []string{"state is disabled, expected forwarding"}},
 		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
 		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is at elsewhere", frames.GuestMAC}},
+		{"entry at the bridge", "bridge fdb replace " + frames.GuestMAC + " dev br0 self", []string{"fdb is at br0", frames.GuestMAC}},
 		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is one that may move", frames.GuestMAC}},
 		{"out of the bridge", "ip link set PORT nomaster", []string{"master is none"}},
 		{"on another bridge with the same flags", "ip link add br9 up type bridge; ip link set PORT master br9; " +
