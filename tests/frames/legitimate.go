@@ -65,6 +65,17 @@ func Report4(typ byte, records int) []byte {
 	return Eth("01:00:5e:00:00:16", GuestMAC, TypeIPv4, IP4f(Guest4, "224.0.0.22", pIGMP, 0, routerAlert, patched(Cat([]byte{typ}, Zeros(15)), 6, Uint16(records)...)))
 }
 
+// ReportOf is MLD of one group, with so many sources.
+func ReportOf(sources int) []byte {
+	return To6(GuestLocal, "ff02::16", pHopByHop, hopsAlert, patched(ICMP(143, []byte{1, 0}, Uint16(sources), ip("ff05::1"), Zeros(16*sources)), 6, 0, 1))
+}
+
+// Report4Of is that of IGMP.
+func Report4Of(sources int) []byte {
+	return Eth("01:00:5e:00:00:16", GuestMAC, TypeIPv4, IP4f(Guest4, "224.0.0.22", pIGMP, 0, routerAlert,
+		[]byte{0x22, 0, 0, 0, 0, 0, 0, 1, 1, 0}, Uint16(sources), ip("239.1.1.1"), Zeros(4*sources)))
+}
+
 // quote6 is what an ICMPv6 error says that it is about.
 func quote6(src, dst string) []byte { return IP6(src, dst, ProtoUDP, UDP(1, 2)) }
 

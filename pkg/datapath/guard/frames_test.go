@@ -54,6 +54,20 @@ func try(t *testing.T, attempts []frames.Attempt) {
 // IP header is not there in full. TestWire sends those.
 func wireOnly(a frames.Attempt) bool { return a.By == "truncated-ip4" || a.By == "truncated-ip6" }
 
+// TestReportedSources counts each source of a group, of which a bridge keeps an entry.
+func TestReportedSources(t *testing.T) {
+	for n, why := range map[int]string{9: "passed", 10: "multicast-groups"} {
+		m := newMachine(t, spec(t), frames.With(frames.Typical, func(r *Rules) { r.GroupLimit = 10 }))
+		if _, got := m.judge(t, frames.ReportOf(n)); got.String() != why {
+			t.Errorf("MLD with %d sources: %v, want %s", n, got, why)
+		}
+		m = newMachine(t, spec(t), frames.With(frames.Typical, func(r *Rules) { r.GroupLimit = 10 }))
+		if _, got := m.judge(t, frames.Report4Of(n)); got.String() != why {
+			t.Errorf("IGMP with %d sources: %v, want %s", n, got, why)
+		}
+	}
+}
+
 // TestGroupLimit counts what a report says, and for one of an older version one.
 func TestGroupLimit(t *testing.T) {
 	m := newMachine(t, spec(t), frames.With(frames.Typical, func(r *Rules) { r.GroupLimit = 10 }))
@@ -70,7 +84,7 @@ func TestGroupLimit(t *testing.T) {
 		{frames.Report(131, 0), "passed"},
 		{frames.Report(132, 0), "multicast-groups"},
 		{frames.Report4(0x17, 0), "multicast-groups"},
-		{frames.Report(143, 0), "passed"},
+		{frames.Report(143, 0), "multicast-groups"}, // which is a source, by its length
 		{frames.OwnARP, "passed"},
 	} {
 		if _, why := m.judge(t, step.frame); why.String() != step.why {

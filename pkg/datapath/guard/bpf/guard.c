@@ -111,7 +111,7 @@ static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
  */
 #define SEGMENT cb[3]
 
-/* How many multicast groups it reports. */
+/* How many multicast groups it reports, with and without a source. */
 #define REPORTED cb[4]
 #define IF(bit, reason) ((bit) * (WITHOUT == (reason) ? 0 : (reason)))
 
@@ -128,6 +128,17 @@ static __always_inline __u64 bit(__u64 bits, __u32 n)
 /* Does the bridge look for reports in what has this address? */
 #define SNOOPED(mac) (GROUP(mac) && (mac) != 0xffffffffffffULL)
 #define PULLED 128
+
+/*
+ * How many of them are in an IGMPv3 or MLDv2 report of so many bytes, which says how many
+ * records it has: what is left beside their heads are sources, each 1 << shift bytes.
+ */
+static __always_inline __u64 reported(__u64 records, __u64 len, __u64 head, int shift)
+{
+	__s64 left = len - 8 - records * head;
+
+	return records + ((left & ~(left >> 63)) >> shift);
+}
 
 static __always_inline __u64 mac(const void *p)
 {

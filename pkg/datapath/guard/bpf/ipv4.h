@@ -58,7 +58,7 @@ static __always_inline enum reason igmp(struct frame *f, const struct ipv4 *ip, 
 	STOP(IGMP_TYPE, *type != 0x12 && *type != 0x16 && *type != 0x17 && *type != 0x22);
 	/* Who hears one that the bridge does not holds back his own, and it forgets him. */
 	STOP(MULTICAST_REPORT, !SNOOPED(f->dst));
-	KEEP(f->skb, REPORTED, *type == 0x22 ? bpf_ntohs(*(const __be16 *)(type + 6)) : 1);
+	KEEP(f->skb, REPORTED, *type == 0x22 ? reported(bpf_ntohs(*(const __be16 *)(type + 6)), total - header, 8, 2) : 1);
 	return PASSED;
 }
 

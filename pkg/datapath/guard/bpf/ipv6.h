@@ -136,7 +136,7 @@ static __always_inline enum reason icmp6(struct frame *f, struct chain *c, const
 		STOP(ND_FRAGMENT, c->fragment);
 		/* Who hears one that the bridge does not holds back his own, and it forgets him. */
 		STOP(MULTICAST_REPORT, !SNOOPED(f->dst) || (c->first & 0xff) != IPPROTO_HOPOPTS);
-		KEEP(f->skb, REPORTED, bpf_ntohs(h[3]) + (type != 143)); /* where it is one, these are 0 */
+		KEEP(f->skb, REPORTED, type == 143 ? reported(bpf_ntohs(h[3]), c->end - c->off, 20, 4) : 1);
 		return PASSED;
 	}
 	STOP(IP6_UNSPECIFIED, !c->someone);
