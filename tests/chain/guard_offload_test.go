@@ -99,12 +99,30 @@ func TestGuardLimitsGroups(t *testing.T) {
 			return frames.Eth("01:00:5e:00:00:16", frames.GuestMAC, frames.TypeIPv4, frames.IP4f(frames.Guest4, "224.0.0.22", 2, 0,
 				[]byte{0x94, 4, 0, 0}, patchedReport([]byte{0x22, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 239, 7}), frames.Uint16(n)))
 		},
+		// Each source of a group is an entry, where the bridge goes by sources.
+		"MLD with sources": func(n int) []byte {
+			group := frames.Cat([]byte{0xff, 5}, frames.Zeros(12), frames.Uint16(n))
+			for i := range 32 {
+				group = frames.Cat(group, []byte{0xfd}, frames.Zeros(13), frames.Uint16(i))
+			}
+			return frames.Eth("33:33:00:00:00:16", frames.GuestMAC, frames.TypeIPv6, frames.IP6(frames.GuestLocal, "ff02::16", 0,
+				[]byte{frames.ProtoICMPv6, 0, 5, 2, 0, 0, 1, 0}, patchedReport(frames.ICMP(143, []byte{1, 0, 0, 32}, group))))
+		},
+		"IGMP with sources": func(n int) []byte {
+			group := frames.Cat([]byte{239, 7}, frames.Uint16(n))
+			for i := range 32 {
+				group = frames.Cat(group, []byte{10, 9}, frames.Uint16(i))
+			}
+			return frames.Eth("01:00:5e:00:00:16", frames.GuestMAC, frames.TypeIPv4, frames.IP4f(frames.Guest4, "224.0.0.22", 2, 0,
+				[]byte{0x94, 4, 0, 0}, patchedReport([]byte{0x22, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 32}), group))
+		},
 	}
 	for placement, tap := range placements {
 		for protocol, report := range reports {
 			t.Run(placement+" "+protocol, func(t *testing.T) {
 				const most, tried = 128, 4200 // more than a bridge keeps
 				a := newArena(t, tap, conf{"guard": conf{"stormLimit": 0}}, neighbourOf)
+				a.h.sh("ip link set br0 type bridge mcast_igmp_version 3 mcast_mld_version 2")
 				for i := range tried {
 					a.guest.send(frames.Sealed(report(i)))
 				}

@@ -46,6 +46,7 @@ var legit4 = []Attempt{
 	{"ip4/6in4", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 41, IP6("2001:db8::1", "2001:db8::2", pNone))), "passed"},
 	{"ip4/GRE", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 47, Zeros(24))), "passed"},
 	{"ip4/ESP", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 50, Zeros(24))), "passed"},
+	{"ip4/AH", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", pAH, []byte{ProtoTCP, 4}, Zeros(22), TCP(1, 2))), "passed"},
 	{"ip4/later fragment of GRE", Typical, Out(TypeIPv4, IP4f(Guest4, "192.0.2.1", 47, 100, nil, Zeros(24))), "passed"},
 	{"ip4/SCTP", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 132, Zeros(24))), "passed"},
 	{"ip4/any source without IPAM", L2, Out(TypeIPv4, IP4(Neighbour4, Gateway4, ProtoTCP, TCP(1, 2))), "passed"},

@@ -28,21 +28,25 @@ var Offloads = []Offload{
 	{Attempt{"checksum/over a type behind options", Typical, To6(GuestLocal, allNodes, pOptions, ext(ProtoICMPv6), ICMP(128, Zeros(24))), "checksum"}, 54, 8},
 	{Attempt{"checksum/over an advertisement's target", Typical, To6(GuestLocal, allNodes, ProtoICMPv6, ND(136, Guest6, LinkLayer(2, GuestMAC))), "checksum"}, 54, 22},
 	{Attempt{"checksum/over a later fragment", Typical, Out(TypeIPv4, IP4f(Guest4, Gateway4, ProtoUDP, 185, nil, Zeros(600))), "checksum"}, 34, 6},
-	{Attempt{"checksum/in GRE", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 47, Zeros(64))), "checksum"}, 58, 16},
+	{Attempt{"checksum/just before GRE", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 47, Zeros(64))), "checksum"}, 24, 9},
+	{Attempt{"checksum/over the source of GRE, v6", Typical, Out(TypeIPv6, IP6(Guest6, "2001:db8::1", 47, Zeros(64))), "checksum"}, 20, 16},
+	{Attempt{"checksum/in a later fragment of GRE", Typical, Out(TypeIPv4, IP4f(Guest4, "192.0.2.1", 47, 100, nil, Zeros(64))), "checksum"}, 34, 4},
 
 	{Attempt{"checksum/of TCP", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, IP4(Guest4, Neighbour4, ProtoTCP, TCP(1, 2), Zeros(100))), "passed"}, 34, 16},
 	{Attempt{"checksum/of UDP", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, IP4(Guest4, Neighbour4, ProtoUDP, UDP(1, 2, Zeros(100)))), "passed"}, 34, 6},
 	{Attempt{"checksum/of TCP, v6", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv6, IP6(Guest6, Neighbour6, ProtoTCP, TCP(1, 2), Zeros(100))), "passed"}, 54, 16},
 	{Attempt{"checksum/of UDP, v6, behind options", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv6, IP6(Guest6, Neighbour6, pOptions, ext(ProtoUDP), UDP(1, 2, Zeros(100)))), "passed"}, 62, 6},
 	{Attempt{"checksum/of a packet inside one", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, IP4(Guest4, Neighbour4, ProtoUDP, UDP(1, 4789, Zeros(100)))), "passed"}, 92, 16},
+	{Attempt{"checksum/of GRE", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, IP4(Guest4, Neighbour4, 47, []byte{0x80, 0, 8, 0}, Zeros(64))), "passed"}, 34, 4},
+	{Attempt{"checksum/of GRE, v6", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv6, IP6(Guest6, Neighbour6, 47, []byte{0x80, 0, 8, 0}, Zeros(64))), "passed"}, 54, 4},
 	{Attempt{"checksum/of a DHCP discovery", Typical, Eth(Broadcast, GuestMAC, TypeIPv4, dhcp("0.0.0.0", "255.255.255.255", GuestMAC, "0.0.0.0")), "passed"}, 34, 6},
 	{Attempt{"checksum/of a DHCP renewal", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, dhcp(Guest4, Neighbour4, GuestMAC, Guest4)), "passed"}, 34, 6},
 	{Attempt{"checksum/of DHCPv6", Typical, To6(GuestLocal, "ff02::1:2", ProtoUDP, UDP(546, 547, []byte{1, 0, 0, 1}, Zeros(80))), "passed"}, 54, 6},
 	{Attempt{"checksum/of ADDR-REG-INFORM", Typical, To6(Guest6, "ff02::1:2", ProtoUDP, UDP(546, 547, []byte{36, 0, 0, 1}, Zeros(80))), "passed"}, 54, 6},
 }
 
-// ChecksumOf is where a frame has its checksum of TCP or UDP; 0 for nowhere, as in
-// a fragment that is not the first.
+// ChecksumOf is where a frame has its checksum of TCP or UDP, or may have one at the
+// earliest; 0 for nowhere, as in a fragment that is not the first.
 func ChecksumOf(f []byte) int {
 	at := 12
 	for binary.BigEndian.Uint16(f[at:]) == TypeVLAN {
@@ -75,6 +79,8 @@ func ChecksumOf(f []byte) int {
 		return l4 + 16
 	case ProtoUDP:
 		return l4 + 6
+	case 4, 33, 41, 47, 50, pAH, 108, 112, 115, 132, 136, 137:
+		return l4
 	}
 	return 0
 }

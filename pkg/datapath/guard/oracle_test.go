@@ -144,7 +144,7 @@ func (o *oracle) ip4Allowed(b []byte) bool {
 	case layers.IPProtocolUDP:
 		return ip.FragOffset > 0 || len(p) >= 8 && o.udp4Allowed(p, whole)
 	}
-	return o.ordinary(byte(ip.Protocol))
+	return ip.Protocol == layers.IPProtocolAH || o.ordinary(byte(ip.Protocol))
 }
 
 func (o *oracle) icmp4Allowed(p []byte) bool {

@@ -110,9 +110,9 @@ func fill[T constants | identity](v *T, from []byte) error {
 }
 
 // plain are the protocols in which nothing has to be looked at: IPv4, DCCP, IPv6,
-// GRE and ESP in IP, IPComp, L2TP, SCTP, UDP-Lite, MPLS. What is not here, like
+// GRE, ESP and AH (of IPv4; that of IPv6 is looked through) in IP, IPComp, L2TP, SCTP, UDP-Lite, MPLS. What is not here, like
 // PIM, OSPF and unknown ones, would speak to routers.
-var plain = []int{4, 33, 41, 47, 50, 108, 115, 132, 136, 137}
+var plain = []int{4, 33, 41, 47, 50, 51, 108, 115, 132, 136, 137}
 
 const vrrp = 112
 

@@ -85,8 +85,8 @@ static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
 }
 
 /*
- * What checksum() has to know is kept there, too: where TCP's or UDP's checksum is, 0
- * for nowhere, and where a payload begins that is judged, 0 for none.
+ * What checksum() has to know is kept there, too: where a checksum may be, at the
+ * earliest, which for TCP and UDP is where theirs is, 0 for nowhere, and where a payload begins that is judged, 0 for none.
  */
 #define CHECKSUM_AT cb[1]
 #define PAYLOAD_AT cb[2]

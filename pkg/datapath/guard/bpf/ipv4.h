@@ -82,8 +82,10 @@ static __always_inline enum reason transport4(struct frame *f, const struct ipv4
 	int fragment = !!(ip->fragment & bpf_htons(MORE_FRAGMENTS));
 	__u32 need = ip->protocol == IPPROTO_TCP ? 20 : 8;
 
-	if (plain(ip->protocol))
+	if (plain(ip->protocol)) {
+		KEEP(f->skb, CHECKSUM_AT, L4_OFFSET); /* GRE has one, and nothing there was judged */
 		return PASSED;
+	}
 	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_ICMP)
 		FAIL(IP4_PROTOCOL);
 	/* Also in a first fragment: what is judged must be in it. */

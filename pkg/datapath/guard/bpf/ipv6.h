@@ -171,8 +171,10 @@ static __always_inline enum reason transport6(struct frame *f, struct chain *c, 
 
 	if (c->next != IPPROTO_ICMPV6)
 		STOP(IP6_UNSPECIFIED, !c->someone);
-	if (c->next == IPPROTO_NONE || plain(c->next))
+	if (c->next == IPPROTO_NONE || plain(c->next)) {
+		KEEP(f->skb, CHECKSUM_AT, c->off); /* GRE has one, and nothing there was judged */
 		return PASSED;
+	}
 	if (c->next != IPPROTO_ICMPV6 && c->next != IPPROTO_UDP && c->next != IPPROTO_TCP)
 		FAIL(IP6_PROTOCOL);
 	if (c->off + need > c->end || bpf_skb_load_bytes(f->skb, c->off, h, sizeof(h)))
