@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
@@ -190,6 +191,26 @@ func TestGuardPasses(t *testing.T) {
 			a.t.Error("the host does not get it")
 		}
 	})
+}
+
+// A bridge lets segments through, whatever they are cut into: without the guard frames
+// longer than its MTU come out. Linux before 5.12 has no program ask for the MTU.
+func TestGuardStopsLongSegments(t *testing.T) {
+	long := segment(1, 34, 16)
+	binary.NativeEndian.PutUint16(long[4:], 9000)
+	frame := frames.Sealed(frames.Eth(frames.NeighbourMAC, frames.GuestMAC, frames.TypeIPv4,
+		frames.IP4(frames.Guest4, frames.Neighbour4, frames.ProtoTCP, frames.TCP(1, 2), frames.Zeros(40000))))
+	for placement, tap := range placements {
+		for guarded, more := range map[bool]conf{false: unguarded, true: nil} {
+			t.Run(placement+map[bool]string{false: " without guard"}[guarded], func(t *testing.T) {
+				a := newArena(t, tap, more, neighbourOf)
+				arrives := !guarded || !tcbpf.KernelAtLeast(5, 12)
+				if harm, refused := a.achieved(frame, long); (len(harm) > 0) != arrives || refused {
+					t.Errorf("%v (refused: %v)", harm, refused)
+				}
+			})
+		}
+	}
 }
 
 // An ICMP error about a packet that was not the guest's sets the host's way to others

@@ -56,20 +56,26 @@ func (w wanted) loadSome() (l loaded, blind, err error) {
 			return l, nil, nil
 		}
 	}
-	l, err = w.loadFor(packet{})
+	p.CsumStart, p.MACHeader = 0, 0
+	l, err = w.loadFor(p)
 	return l, blind, err
 }
 
-// packets returns how this kernel's packets are made.
-func packets() (packet, error) {
+// packets returns what the program has to know of this kernel's packets, and why that is
+// not all.
+func packets() (p packet, blind error) {
+	if tcbpf.KernelAtLeast(5, 12) { // bpf_check_mtu()
+		p.ChecksMTU = 1
+	}
 	at, err := tcbpf.Members("sk_buff", "csum_start", "csum_offset", "mac_header")
 	if err != nil {
-		return packet{}, err
+		return p, err
 	}
-	p := packet{CsumStart: at[0], MACHeader: (at[2] - at[0]) / 2}
-	if at[1] != at[0]+2 || at[2] <= at[0] || at[2]%2 != at[0]%2 || p.MACHeader >= window { // the program reads all of it at once
-		return packet{}, fmt.Errorf("csum_start, csum_offset and mac_header of struct sk_buff are at %d", at)
+	steps := (at[2] - at[0]) / 2
+	if at[1] != at[0]+2 || at[2] <= at[0] || at[2]%2 != at[0]%2 || steps >= window { // the program reads all of it at once
+		return p, fmt.Errorf("csum_start, csum_offset and mac_header of struct sk_buff are at %d", at)
 	}
+	p.CsumStart, p.MACHeader = at[0], steps
 	return p, nil
 }
 

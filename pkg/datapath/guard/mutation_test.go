@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -85,6 +86,19 @@ func through(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 		second, _ := m.judge(t, frames.OwnARP)
 		third, _ := m.judge(t, frames.OwnARP)
 		return first && second && third
+	case "segment-size":
+		sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+		defer parsedAs(mutant)()
+		p := newTap(t)
+		if err := Attach(p.port, frames.Typical); err != nil {
+			t.Fatal(err)
+		}
+		before, long := p.counts(t), gso(1, 34, 16)
+		binary.NativeEndian.PutUint16(long[4:], 1461)
+		if err := p.send(frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, frames.TCP(1, 2), frames.Zeros(4000))), long); err != nil {
+			t.Fatal(err)
+		}
+		return p.verdict(t, before) == passed
 	case "truncated-ip4", "truncated-ip6", "vlan-not-allowed", "vlan-type", "vlan-stacked", "checksum":
 		return throughWire(t, mutant, why)
 	}
@@ -103,9 +117,7 @@ func through(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 func throughWire(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 	t.Helper()
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
-	whole := parsed
-	parsed = func() (*tcbpf.Object, error) { return mutant, nil }
-	defer func() { parsed = whole }()
+	defer parsedAs(mutant)()
 	p := newTap(t)
 	all := frames.Offloads
 	for _, a := range slices.Concat(frames.Attacks, frames.Trunk) {
@@ -131,4 +143,11 @@ func throughWire(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 		}
 	}
 	return false
+}
+
+// parsedAs puts a mutant into the program's place, until what it returns is called.
+func parsedAs(mutant *tcbpf.Object) (end func()) {
+	whole := parsed
+	parsed = func() (*tcbpf.Object, error) { return mutant, nil }
+	return func() { parsed = whole }
 }

@@ -49,8 +49,9 @@ type constants struct {
 
 // packet is where members of the kernel's struct sk_buff are: csum_start, with
 // csum_offset behind it, in bytes from the beginning, and mac_header in steps of two
-// from there. It depends on the kernel alone, and so tells no programs apart.
-type packet struct{ CsumStart, MACHeader uint32 }
+// from there; and whether a program may ask how long its segments will be (1). It depends
+// on the kernel alone, and so tells no programs apart.
+type packet struct{ CsumStart, MACHeader, ChecksMTU, Spare uint32 }
 
 // window is how far mac_header may be: WINDOW of bpf/rules.h.
 const window = 32

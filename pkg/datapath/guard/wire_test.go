@@ -331,11 +331,11 @@ func TestStormOfSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	frame := frames.Eth(frames.Broadcast, frames.GuestMAC, frames.TypeIPv4,
-		frames.IP4(frames.Guest4, "10.1.0.255", frames.ProtoTCP, frames.TCP(1, 2), frames.Zeros(12000)))
+		frames.IP4(frames.Guest4, "10.1.0.255", frames.ProtoTCP, frames.TCP(1, 2), frames.Zeros(2000)))
 	for _, c := range []struct {
 		size int
 		want string
-	}{{100, "storm"}, {6000, "passed"}} {
+	}{{100, "storm"}, {1000, "passed"}} {
 		h := gso(1, 34, 16)
 		binary.NativeEndian.PutUint16(h[4:], uint16(c.size))
 		before := p.counts(t)
@@ -344,6 +344,45 @@ func TestStormOfSegments(t *testing.T) {
 		}
 		if got := p.verdict(t, before); got.String() != c.want {
 			t.Errorf("segments of %d: %v, not %s", c.size, got, c.want)
+		}
+	}
+}
+
+// TestSegmentSize has segments of just the port's MTU, and of one byte more.
+func TestSegmentSize(t *testing.T) {
+	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
+	p := newTap(t)
+	if err := Attach(p.port, frames.Typical); err != nil {
+		t.Fatal(err)
+	}
+	const mtu = 1500
+	payload := frames.Zeros(4000)
+	tooLong := "segment-size"
+	if !tcbpf.KernelAtLeast(5, 12) {
+		tooLong = "passed"
+	}
+	for name, c := range map[string]struct {
+		header  [virtioHeader]byte
+		headers int
+		frame   []byte
+	}{
+		"TCP":       {gso(1, 34, 16), 40, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, frames.TCP(1, 2), payload))},
+		"TCP, v6":   {gso(4, 54, 16), 60, frames.Out(frames.TypeIPv6, frames.IP6(frames.Guest6, frames.Gateway6, frames.ProtoTCP, frames.TCP(1, 2), payload))},
+		"datagrams": {gso(5, 34, 6), 28, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoUDP, frames.UDP(1, 2, payload)))},
+		"fragments": {gso(3, 34, 6), 20, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoUDP, frames.UDP(1, 2, payload)))},
+	} {
+		for more, want := range []string{"passed", tooLong} {
+			binary.NativeEndian.PutUint16(c.header[4:], uint16(mtu-c.headers+more))
+			before := p.counts(t)
+			if err := p.send(c.frame, c.header); errors.Is(err, unix.EINVAL) {
+				t.Logf("%s: this kernel knows no such segments", name)
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.verdict(t, before); got.String() != want {
+				t.Errorf("%s, %d bytes more than the MTU: %v, not %s", name, more, got, want)
+			}
 		}
 	}
 }

@@ -212,6 +212,21 @@ static __always_inline enum reason judge(struct frame *f)
 #include "checksum.h"
 
 /*
+ * A frame that is to be cut into segments. The bridge lets it through, whatever its MTU
+ * is; so each of them must be no longer than that of the port.
+ */
+static __always_inline enum reason segment(struct frame *f)
+{
+	enum reason why = KEPT(f->skb, SEGMENT);
+	__u32 mtu = 0;
+
+	if (why != PASSED)
+		return why;
+	STOP(SEGMENT_SIZE, rules.checks_mtu && bpf_check_mtu(f->skb, 0, &mtu, 0, BPF_MTU_CHK_SEGS) > 0);
+	return PASSED;
+}
+
+/*
  * Group frames at a steady rate. CPUs that come at the same time may share a
  * place, so that a guest with many queues gets a little more.
  */
@@ -302,7 +317,7 @@ int guard(struct __sk_buff *skb)
 	KEEP(skb, REPORTED, 0);
 	why = judge(&f);
 	if (why == PASSED && skb->gso_size)
-		why = KEPT(skb, SEGMENT);
+		why = segment(&f);
 	if (why == PASSED)
 		why = storm(&f);
 	if (why == PASSED)

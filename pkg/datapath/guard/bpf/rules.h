@@ -45,8 +45,8 @@ struct rules {
 	__u64 vlans[64]; /* a bit for each VLAN ID */
 	/* What is the kernel's, not a network's: where in its packets csum_start and
 	 * csum_offset are, in bytes, and how many __u16 later mac_header; 0 and 0 if
-	 * nobody could tell. */
-	__u32 csum_start, mac_header;
+	 * nobody could tell. And whether it has bpf_check_mtu(). */
+	__u32 csum_start, mac_header, checks_mtu, spare;
 };
 
 /* Places for ports, a power of two. A port's is the rest of its interface index. */
@@ -138,6 +138,7 @@ enum reason {
 	MULTICAST_REPORT,
 	MULTICAST_GROUPS,
 	ICMP_QUOTE,
+	SEGMENT_SIZE,
 	REASONS,
 };
 
