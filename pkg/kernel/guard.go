@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/microvm-cni/microvm-cni/pkg/cnierr"
 	"github.com/microvm-cni/microvm-cni/pkg/linkspec"
 )
 
@@ -47,6 +51,34 @@ func (k *Kernel) GuardSupported() (caveat string, err error) {
 	return k.guards.Supported()
 }
 
+// GuardClosesHost returns an error that says what to do if guards cannot keep guests of
+// that bridge from the host, or by which way they cannot and what to do about that.
+func (k *Kernel) GuardClosesHost(bridge string) (caveat string, err error) {
+	reply, err := k.conn.get(getLink(bridge))
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return "", wrap("look up "+bridge, err)
+	}
+	if err == nil {
+		via, err := k.routerIn(decodeLink(reply))
+		if err == nil {
+			err = via.stays()
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	var on []string
+	for _, key := range []string{"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"} {
+		if value, err := k.Sysctl(key); err == nil && value != "0" {
+			on = append(on, key+"=0")
+		}
+	}
+	if on == nil {
+		return "", nil
+	}
+	return "NAT rules of the host hear what is bridged, and may turn to the host what hostAccess lets pass to others: sysctl -w " + strings.Join(on, " "), nil
+}
+
 // ExpectGuard says that a port of the host will get such a guard, but for its
 // addresses, of which only the number counts. It returns at once.
 func (k *Kernel) ExpectGuard(g linkspec.Guard) {
@@ -83,10 +115,19 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 		if err != nil {
 			return wrap("look up "+g.Via, err)
 		}
+		via, err := k.routerIn(decodeLink(reply))
+		if err != nil {
+			return err
+		}
+		if g.HostAccess != linkspec.HostAll {
+			if err := via.stays(); err != nil {
+				return err
+			}
+		}
 		if l, err = k.withMAC(l, change); err != nil {
 			return err
 		}
-		toldOf(&g, decodeLink(reply).link, l)
+		via.toldTo(&g, l)
 	}
 	return wrap("attach guard", k.guards.Attach(l.Index, g))
 }
@@ -119,7 +160,10 @@ func (k *Kernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
 	if err != nil {
 		return g, wrap("look at the guard's router", err)
 	}
-	via := decodeLink(reply).link
+	via, err := k.routerIn(decodeLink(reply))
+	if err != nil {
+		return g, err
+	}
 	if port, err = k.withMAC(port, linkspec.Link{}); err != nil {
 		return g, err
 	}
@@ -127,9 +171,10 @@ func (k *Kernel) Guard(port linkspec.Link) (linkspec.Guard, error) {
 	asDeclared.Via, asDeclared.Router, asDeclared.HostMACs = via.Name, 0, nil
 	asDeclared.Gateways = slices.DeleteFunc(slices.Clone(g.Gateways), func(a netip.Addr) bool { return a == linkspec.LinkLocal(via.MAC) })
 	again := asDeclared
-	if toldOf(&again, via, port); again.Canonical().Equal(g) {
+	if via.toldTo(&again, port); again.Canonical().Equal(g) {
 		return asDeclared, nil
 	}
+	g.Via = fmt.Sprintf("%s when the host had other MAC addresses (%v by now)", via.Name, again.HostMACs)
 	return g, nil
 }
 
@@ -141,11 +186,47 @@ func atXDP(l linkspec.Link) string {
 	return fmt.Sprintf("program %d at XDP", l.XDP)
 }
 
-// toldOf puts what a guard needs to know of its router and its port in the place of
-// Via. Of the host's addresses on a bridge, IP hears only frames to these two.
-func toldOf(g *linkspec.Guard, via, port linkspec.Link) {
-	g.Router, g.HostMACs, g.Via = via.Index, []net.HardwareAddr{via.MAC, port.MAC}, ""
+// router is the device with which the host takes a guest's frames: a bridge, or a VLAN
+// device on one.
+type router struct {
+	linkspec.Link
+	bridge linkspec.Link
+}
+
+func (k *Kernel) routerIn(r record) (router, error) {
+	via := router{r.link, r.link}
+	if r.link.Kind == linkspec.VLANDevice && r.below != 0 {
+		below, err := k.recordOf(r.below)
+		if err != nil {
+			return via, wrap("look up the device below "+via.Name, err)
+		}
+		via.bridge = below.link
+	}
+	return via, nil
+}
+
+// toldTo puts what a guard needs to know of its router and its port in the place of
+// Via. Of the host's addresses on a bridge, IP hears only frames to these: a VLAN device
+// takes what is to the bridge, too.
+func (via router) toldTo(g *linkspec.Guard, port linkspec.Link) {
+	g.Router, g.HostMACs, g.Via = via.Index, []net.HardwareAddr{via.MAC, via.bridge.MAC, port.MAC}, ""
 	g.Gateways = append(slices.Clone(g.Gateways), linkspec.LinkLocal(via.MAC))
+}
+
+// stays refuses a bridge whose MAC address follows those of its ports: to the guard what is
+// to the next one would be a neighbour's. Only sysfs tells, which may be that of another
+// network namespace, or not be there.
+func (via router) stays() error {
+	const set = "3" // NET_ADDR_SET
+	at := "/sys/class/net/" + via.bridge.Name + "/"
+	if index, err := os.ReadFile(at + "ifindex"); err != nil || strings.TrimSpace(string(index)) != strconv.Itoa(via.bridge.Index) {
+		return nil
+	}
+	if how, err := os.ReadFile(at + "addr_assign_type"); err != nil || strings.TrimSpace(string(how)) == set {
+		return nil
+	}
+	return cnierr.New(cnierr.Config, fmt.Sprintf("give it one of its own, such as that which it has: ip link set %s address %s (systemd-networkd: MACAddress=)", via.bridge.Name, via.bridge.MAC),
+		"the MAC address of bridge %s changes with its ports, and hostAccess goes by it", via.bridge.Name)
 }
 
 // withMAC is the link with the MAC address that it has, or is given.

@@ -312,6 +312,9 @@ func BridgeNeeds(stdin []byte, _ Host) (Needs, error) {
 	}
 	needs.VLANs = conf.VLAN != 0 || conf.Trunk != nil
 	needs.Guard, needs.Unguarded = !conf.Guard.Off, conf.Guard.Off
+	if needs.Guard && conf.Guard.HostAccess != config.HostAll {
+		needs.Closed = conf.Bridge
+	}
 	if conf.IPMasq {
 		needs.Masquerade = backend(conf)
 	}

@@ -97,7 +97,9 @@ type Needs struct {
 	// Masquerade is by what to masquerade; "" for not at all.
 	Masquerade linkspec.NATBackend
 	Guard      bool // to hold guests to themselves
-	Unguarded  bool // guests may send what they like: nothing is needed, but somebody should know
+	// Closed is the bridge whose guests reach a part of the host at most; "" for none.
+	Closed    string
+	Unguarded bool // guests may send what they like: nothing is needed, but somebody should know
 }
 
 // Host is what a plan asks the host: its user database, and its kernel.

@@ -46,20 +46,37 @@ func (c *call) status(ctx context.Context) error {
 			return unavailable(err)
 		}
 	}
+	if err := c.guardReady(needs); err != nil {
+		return unavailable(err)
+	}
+	if d := c.delegate(needs.Delegate); d != nil {
+		return d.status(ctx)
+	}
+	return nil
+}
+
+// guardReady tells whether ports can be guarded, and what the guards would lack.
+func (c *call) guardReady(needs plan.Needs) error {
+	if needs.Unguarded {
+		c.note(`ports get no guard ("mode": "off"): guests may send what they like`)
+	}
 	if needs.Guard {
 		caveat, err := c.k.GuardSupported()
 		if err != nil {
-			return unavailable(err)
+			return err
 		}
 		if caveat != "" {
 			c.note("%s", caveat)
 		}
 	}
-	if needs.Unguarded {
-		c.note(`ports get no guard ("mode": "off"): guests may send what they like`)
-	}
-	if d := c.delegate(needs.Delegate); d != nil {
-		return d.status(ctx)
+	if needs.Closed != "" {
+		caveat, err := c.k.GuardClosesHost(needs.Closed)
+		if err != nil {
+			return err
+		}
+		if caveat != "" {
+			c.note("%s", caveat)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +171,56 @@ ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo n
 					first += 20
 				}
 			})
+		}
+	}
+}
+
+// To keep a guest from the host is to know its MAC addresses: a bridge whose address
+// follows its ports has none to go by, and one that somebody changes is told of.
+func TestGuardHostAccessGoesByMAC(t *testing.T) {
+	h := newHost(t)
+	h.mine = append(h.mine, "br0", "low", "other")
+	h.sh("ip link add br0 type bridge; ip link set br0 up; ip address add 10.1.0.1/16 dev br0")
+	closed, v := h.pair(conf{"bridgeMode": "existing", "isGateway": nil, "isDefaultGateway": nil, "guard": conf{"hostAccess": "none"}}), h.vm("vm1")
+	_, err := closed.tryAdd(v)
+	wantError(t, err, 7, "the MAC address of bridge br0 changes with its ports")
+	wantError(t, closed.status(), 50, "the MAC address of bridge br0 changes with its ports")
+	closed.remove(v)
+	open := h.pair(conf{"bridgeMode": "existing", "isGateway": nil, "isDefaultGateway": nil})
+	if err := open.status(); err != nil {
+		t.Error(err)
+	}
+	open.add(v)
+	open.remove(v)
+	h.sh("ip link set br0 address $(cat /sys/class/net/br0/address)")
+	if err := closed.status(); err != nil {
+		t.Error(err)
+	}
+	closed.add(v)
+	h.sh("ip link add low address 02:00:00:00:00:01 type veth peer name other; ip link set low master br0")
+	closed.holds(v)
+	h.sh("ip link set br0 address 02:00:00:00:00:02")
+	wantError(t, closed.check(v), 102, "via br0 when the host had other MAC addresses ([02:00:00:00:00:02")
+	closed.isRepaired(v)
+	closed.remove(v)
+	h.sh("ip link del low")
+}
+
+// A STATUS of a host that is to be closed tells of rules that guards do not know.
+func TestStatusOfBridgedNAT(t *testing.T) {
+	h := newHost(t)
+	if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
+		t.Log("this kernel has no br_netfilter, which is what to see to")
+		return
+	}
+	for value, told := range map[string]bool{"0": false, "1": true} {
+		h.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=" + value + " net.bridge.bridge-nf-call-ip6tables=0")
+		for access, closed := range map[string]bool{"all": false, "none": true} {
+			n := h.pair(conf{"guard": conf{"hostAccess": access}})
+			a := h.exec(call{plugin: "microvm-bridge", verb: "STATUS", stdin: n.single(1, nil)})
+			if says := strings.Contains(a.stderr, "sysctl -w net.bridge.bridge-nf-call-iptables=0\n"); a.exit != 0 || says != (told && closed) {
+				t.Errorf("%s, hostAccess %s: exit %d, %q", value, access, a.exit, a.stderr)
+			}
 		}
 	}
 }
