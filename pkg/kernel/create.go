@@ -1,10 +1,13 @@
 package kernel
 
 import (
+	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -198,7 +201,7 @@ func (d *tagged) Discard() error {
 // that it never follows that of a port.
 func (k *Kernel) createBridge(l linkspec.Link) (linkspec.Draft, error) {
 	group := randomGroup()
-	m := newTagged(l.Name, group).attr(unix.IFLA_ADDRESS, randomMAC())
+	m := newTagged(l.Name, group).attr(unix.IFLA_ADDRESS, stableMAC(l.Name))
 	bridgeInfo(m, l.VLANFiltering)
 	d, err := k.createTagged(l, group, m)
 	if errors.Is(err, unix.EOPNOTSUPP) && l.VLANFiltering != nil {
@@ -257,10 +260,28 @@ func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (l
 	return d, nil
 }
 
+// stableMAC is an address that a device of that name gets each time that it is made in
+// this network namespace of this machine, and on no other machine: what guests and their
+// guards know of a bridge holds if somebody deletes it and it is made anew.
+func stableMAC(name string) []byte {
+	machine, err := os.ReadFile("/etc/machine-id")
+	var netns unix.Stat_t
+	if err != nil || len(bytes.TrimSpace(machine)) == 0 || unix.Stat("/proc/thread-self/ns/net", &netns) != nil {
+		return randomMAC()
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "bridge\x00%s\x00%d\x00%s", bytes.TrimSpace(machine), netns.Ino, name))
+	return local(sum[:6])
+}
+
 // randomMAC is a locally administered unicast address.
 func randomMAC() []byte {
 	mac := make([]byte, 6)
 	rand.Read(mac) // never fails
+	return local(mac)
+}
+
+// local makes a MAC address a unicast one that is locally administered.
+func local(mac []byte) []byte {
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }

@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/microvm-cni/microvm-cni/pkg/datapath/guard"
 	"github.com/microvm-cni/microvm-cni/tests/frames"
 )
 
@@ -204,6 +206,39 @@ func TestGuardHostAccessGoesByMAC(t *testing.T) {
 	closed.isRepaired(v)
 	closed.remove(v)
 	h.sh("ip link del low")
+}
+
+// A VLAN's gateway takes what is to its bridge, too, whatever its own MAC address is.
+func TestGuardHostAccessInAVLAN(t *testing.T) {
+	h := newHost(t)
+	n := h.inVLAN(5, conf{"guard": conf{"hostAccess": "none"}})
+	if !n.tellsApart() {
+		return
+	}
+	h.bridge("br0", "address "+frames.GatewayMAC)
+	h.sh("ip link set br0 type bridge vlan_filtering 1")
+	first, second := h.vm("vm1"), h.vm("vm2")
+	n.add(first)
+	h.sh("ip link set br0.5 address 02:00:00:00:00:55")
+	port := portOf(n.add(second))
+	err := h.do(func() error {
+		link, err := net.InterfaceByName(port)
+		if err != nil {
+			return err
+		}
+		r, _, err := guard.Observe(link.Index)
+		for _, mac := range []string{"02:00:00:00:00:55", frames.GatewayMAC, link.HardwareAddr.String()} {
+			if !slices.ContainsFunc(r.HostMACs, func(m net.HardwareAddr) bool { return m.String() == mac }) {
+				t.Errorf("the guard knows of the host %v, and not %s", r.HostMACs, mac)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.remove(second)
+	n.remove(first)
 }
 
 // A STATUS of a host that is to be closed tells of rules that guards do not know.

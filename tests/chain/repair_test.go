@@ -239,3 +239,31 @@ func TestRepairForgetsWhatWasLearned(t *testing.T) {
 	}
 	n.remove(v)
 }
+
+// A bridge that somebody deletes comes back with the MAC address that it had, so that
+// repairs of its guests do not undo each other.
+func TestRepairOnABridgeMadeAnew(t *testing.T) {
+	h := newHost(t)
+	n, one, two := h.pair(conf{"guard": conf{"hostAccess": "gateway"}}), h.vm("vm1"), h.vm("vm2")
+	mac := "cat /sys/class/net/br0/address"
+	h.sh("cp -a /etc /run/etc; mount --bind /run/etc /etc; echo 0123456789abcdef0123456789abcdef > /etc/machine-id")
+	n.add(one)
+	was := h.sh(mac)
+	h.sh("ip link del br0")
+	n.add(two)
+	if is := h.sh(mac); is != was {
+		t.Errorf("the bridge has the MAC address %s, and had %s", is, was)
+	}
+	n.isRepaired(one)
+	n.holds(two)
+	n.isRepaired(one)
+	n.holds(two)
+	h.sh("rm /etc/machine-id; ip link del br0")
+	n.remove(one)
+	n.remove(two)
+	n.add(one)
+	if is := h.sh(mac); is == was {
+		t.Errorf("the bridge has the MAC address %s of another machine", is)
+	}
+	n.remove(one)
+}
