@@ -20,6 +20,8 @@ const ntfSticky = 1 << 6
 // States of a port (include/uapi/linux/if_bridge.h).
 const (
 	stateDisabled   = 0
+	stateListening  = 1
+	stateLearning   = 2
 	stateForwarding = 3
 )
 
@@ -28,7 +30,7 @@ const (
 var portFlags = []uint16{
 	unix.IFLA_BRPORT_MODE, unix.IFLA_BRPORT_ISOLATED, unix.IFLA_BRPORT_LEARNING, unix.IFLA_BRPORT_UNICAST_FLOOD,
 	unix.IFLA_BRPORT_BCAST_FLOOD, unix.IFLA_BRPORT_MCAST_FLOOD,
-	unix.IFLA_BRPORT_GUARD, unix.IFLA_BRPORT_PROTECT, unix.IFLA_BRPORT_MULTICAST_ROUTER, unix.IFLA_BRPORT_LOCKED,
+	unix.IFLA_BRPORT_GUARD, unix.IFLA_BRPORT_PROTECT, unix.IFLA_BRPORT_MULTICAST_ROUTER, unix.IFLA_BRPORT_PROXYARP, unix.IFLA_BRPORT_LOCKED,
 }
 
 // observePort reads IFLA_INFO_SLAVE_DATA of a bridge port.
@@ -38,10 +40,17 @@ func observePort(l *linkspec.Link, data []byte) {
 		if i := slices.Index(portFlags, typ); i >= 0 {
 			*flags[i] = new(flagOf(v))
 		}
-		if typ == unix.IFLA_BRPORT_STATE {
-			l.Disabled = new(flagIs(v, stateDisabled))
-		}
 	}
+	if state := lookup(data, unix.IFLA_BRPORT_STATE); len(state) > 0 {
+		l.Disabled = new(isDisabled(state[0], lookup(data, unix.IFLA_BRPORT_FORWARD_DELAY_TIMER)))
+	}
+}
+
+// isDisabled tells whether a port with that state will pass nothing: that of a bridge which
+// speaks STP listens and learns for a while, by a timer.
+func isDisabled(state byte, timer []byte) bool {
+	onItsWay := len(timer) >= 8 && native.Uint64(timer) > 0
+	return state == stateDisabled || (state == stateListening || state == stateLearning) && !onItsWay
 }
 
 // setPortFlags sets flags of a bridge port, which is not up yet, unless it is repaired.
@@ -109,6 +118,10 @@ func (k *Kernel) setStations(l, change linkspec.Link) error {
 }
 
 func (k *Kernel) bindStation(l linkspec.Link, mac net.HardwareAddr) error {
+	if l.Kind == linkspec.Bridge {
+		m := newMessage(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, neighbour(l.Index, unix.NUD_PERMANENT, unix.NTF_SELF)...)
+		return k.conn.do(m.attr(unix.NDA_LLADDR, mac))
+	}
 	_, master, err := k.portOf(l.Index)
 	if err != nil {
 		return err

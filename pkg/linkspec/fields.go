@@ -79,6 +79,7 @@ var fields = []field{
 	scalar("bpdu_guard", func(l *Link) **bool { return &l.BPDUGuard }, onOff),
 	scalar("root_block", func(l *Link) **bool { return &l.RootBlock }, onOff),
 	ifKnown(scalar("mcast_router", func(l *Link) **bool { return &l.McastRouter }, onOff)),
+	scalar("proxy_arp", func(l *Link) **bool { return &l.ProxyARP }, onOff),
 	ifKnown(scalar("locked", func(l *Link) **bool { return &l.Locked }, onOff)),
 	scalar("vlan_filtering", func(l *Link) **bool { return &l.VLANFiltering }, onOff),
 	{

@@ -150,6 +150,7 @@ type Link struct {
 	BPDUGuard    *bool // a BPDU disables the port, where the bridge speaks STP
 	RootBlock    *bool // the port does not become the root port
 	McastRouter  *bool // a query makes it a multicast router port; where the kernel has snooping
+	ProxyARP     *bool // the bridge answers ARP for what is behind the port, and sends no broadcasts there
 	Locked       *bool // only frames from stations bound to it are forwarded; Linux 5.16
 
 	// Guard is what the guest behind a port may send. An observed port has none,
@@ -280,7 +281,7 @@ func (l Link) OffBridge() Link {
 func (l *Link) PortFlags() []**bool {
 	return []**bool{
 		&l.Hairpin, &l.Isolated, &l.Learning, &l.UnicastFlood, &l.BroadFlood, &l.McastFlood,
-		&l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.Locked,
+		&l.BPDUGuard, &l.RootBlock, &l.McastRouter, &l.ProxyARP, &l.Locked,
 	}
 }
 

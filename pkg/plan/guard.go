@@ -30,7 +30,7 @@ func (p *bridgePlan) guard(f Facts, port *linkspec.Link, mac net.HardwareAddr, i
 	// and until it has, to ask at each of these ports.
 	wander := len(g.MACs) > 1
 	port.Learning, port.UnicastFlood, port.Locked = &wander, &wander, new(!wander)
-	port.BroadFlood, port.McastFlood = new(true), new(true) // as they are: else the guest is cut off
+	port.BroadFlood, port.McastFlood, port.ProxyARP = new(true), new(true), new(false) // as they are: else the guest is cut off
 	port.BPDUGuard, port.RootBlock, port.McastRouter = new(true), new(true), new(false)
 	return nil
 }

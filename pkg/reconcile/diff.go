@@ -12,7 +12,11 @@ import (
 // Diff returns what sets the kernel apart from the declared state.
 func Diff(k Kernel, s linkspec.State) ([]linkspec.Difference, error) {
 	diffs, _, err := compare(k, s)
-	return diffs, err
+	if err != nil {
+		return nil, err
+	}
+	more, err := diffEntries(k, s)
+	return append(diffs, more...), err
 }
 
 func compare(k Kernel, s linkspec.State) ([]linkspec.Difference, map[string]linkspec.Link, error) {

@@ -54,6 +54,9 @@ func (r *Receipt) repair(a attachment.Attachment, want linkspec.Link) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", want.Key(), err)
 	}
+	if err := r.bringBack(got); err != nil {
+		return err
+	}
 	change, differs := linkspec.Change(unguarded(want, got), asFound(want, got))
 	if !differs || want.Kind != "" && got.Kind != want.Kind {
 		return nil

@@ -19,30 +19,37 @@ import (
 // CHECK names what of the guard, or of what stands behind it, is not as ADD left
 // it, and a repair brings it back under the running guest, as does the next ADD.
 func TestGuardCheckGoesRed(t *testing.T) {
+	// For some time after it came up a timer has the port forward.
+	const untimed = "ip link set br0 type bridge forward_delay 0; ip link set PORT down; ip link set PORT up; timeout 30 sh -c 'until bridge link show dev PORT | grep -q state.forwarding; do :; done'; "
 	for _, test := range []struct {
 		name   string
 		change string // a shell script; PORT is the port
 		words  []string
 	}{
-		{"filter deleted", "tc filter del dev PORT ingress pref 10", []string{"guard is off"}},
-		{"clsact deleted", "tc qdisc del dev PORT clsact", []string{"guard is off"}},
+		{"filter deleted", "tc filter del dev PORT ingress pref 10", []string{"PORT: guard is off"}},
+		{"clsact deleted", "tc qdisc del dev PORT clsact", []string{"PORT: guard is off"}},
 		{"another filter in its place", "tc filter del dev PORT ingress pref 10; tc filter add dev PORT ingress protocol all pref 10 u32 match u32 0 0 flowid 1:1", []string{"guard is off (somebody else's filter has its preference)"}},
 		{"filter before it", "tc filter add dev PORT ingress protocol all pref 5 u32 match u32 0 0 flowid 1:1", []string{"guard is", "after a filter u32 at preference 5"}},
 		{"filter before it for one protocol", "tc filter add dev PORT ingress protocol ip pref 9 u32 match u32 0 0 flowid 1:1", []string{"after a filter u32 at preference 9"}},
-		{"learning", "ip link set PORT type bridge_slave learning on", []string{"learning is on"}},
+		{"learning", "ip link set PORT type bridge_slave learning on", []string{"PORT: learning is on"}},
 		{"unknown unicast", "ip link set PORT type bridge_slave flood on", []string{"flood is on"}},
 		{"broadcasts", "ip link set PORT type bridge_slave bcast_flood off", []string{"bcast_flood is off"}},
 		{"multicasts", "ip link set PORT type bridge_slave mcast_flood off", []string{"mcast_flood is off"}},
-		{"locked", "ip link set PORT type bridge_slave locked off", []string{"locked is off"}},
+		{"locked", "ip link set PORT type bridge_slave locked off", []string{"PORT: locked is off"}},
 		{"BPDU guard", "ip link set PORT type bridge_slave guard off", []string{"bpdu_guard is off"}},
 		{"root block", "ip link set PORT type bridge_slave root_block off", []string{"root_block is off"}},
 		{"multicast router", "ip link set PORT type bridge_slave mcast_router 1", []string{"mcast_router is on"}},
 		{"disabled", "bridge link set dev PORT state disabled", []string{"state is disabled, expected forwarding"}},
+		{"listening", untimed + "bridge link set dev PORT state listening", []string{"state is disabled, expected forwarding"}},
+		{"learning only", untimed + "bridge link set dev PORT state learning", []string{"state is disabled, expected forwarding"}},
+		{"ARP by proxy", "ip link set PORT type bridge_slave proxy_arp on", []string{"proxy_arp is on"}},
+		{"gateway's entry moved", "bridge fdb replace " + frames.GatewayMAC + " dev PORT master static", []string{"br0: fdb is at PORT, expected " + frames.GatewayMAC}},
+		{"gateway's entry deleted", "bridge fdb replace " + frames.GatewayMAC + " dev PORT master static; bridge fdb del " + frames.GatewayMAC + " dev PORT master", []string{"br0: fdb is none, expected " + frames.GatewayMAC}},
 		{"entry deleted", "bridge fdb del " + frames.GuestMAC + " dev PORT master", []string{"fdb is", frames.GuestMAC}},
 		{"entry moved", "ip link add elsewhere type veth peer name nowhere; ip link set elsewhere master br0; bridge fdb replace " + frames.GuestMAC + " dev elsewhere master static", []string{"fdb is at elsewhere", frames.GuestMAC}},
 		{"entry at the bridge", "bridge fdb replace " + frames.GuestMAC + " dev br0 self", []string{"fdb is at br0", frames.GuestMAC}},
 		{"entry may move", "bridge fdb replace " + frames.GuestMAC + " dev PORT master static", []string{"fdb is one that may move", frames.GuestMAC}},
-		{"out of the bridge", "ip link set PORT nomaster", []string{"master is none"}},
+		{"out of the bridge", "ip link set PORT nomaster", []string{"PORT: master is none"}},
 		{"on another bridge with the same flags", "ip link add br9 up type bridge; ip link set PORT master br9; " +
 			"ip link set PORT type bridge_slave learning off flood off guard on root_block on mcast_router 0; ip link set PORT type bridge_slave locked on 2>/dev/null || true; " +
 			"ip link set PORT type bridge_slave mcast_max_groups 64 2>/dev/null || true; bridge fdb replace " + frames.GuestMAC + " dev PORT master static sticky", []string{"master is br9"}},
@@ -57,7 +64,11 @@ func TestGuardCheckGoesRed(t *testing.T) {
 				a.h.mine = append(a.h.mine, "elsewhere", "nowhere", "br9")
 				a.n.holds(a.v)
 				a.h.sh(strings.ReplaceAll(test.change, "PORT", a.port))
-				wantError(t, a.n.check(a.v), 102, append(test.words, a.port)...)
+				words := []string{}
+				for _, word := range test.words {
+					words = append(words, strings.ReplaceAll(word, "PORT", a.port))
+				}
+				wantError(t, a.n.check(a.v), 102, words...)
 				if strings.Contains(test.change, "u32") { // which somebody has to take off first
 					wantError(t, a.n.repair(a.v), 101, a.port)
 				} else {

@@ -30,6 +30,10 @@ func (k *Kernel) setStations(n *link, change linkspec.Link) error {
 		}
 	}
 	for _, mac := range change.Stations {
+		if n.Kind == linkspec.Bridge {
+			delete(n.static, mac.String())
+			continue
+		}
 		if n.master == nil {
 			return fmt.Errorf("bind %s to the port: %w", mac, errors.New("not a port of a bridge"))
 		}

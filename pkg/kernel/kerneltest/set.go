@@ -83,11 +83,11 @@ func testPortFlags(h *host) {
 	h.shows(port, linkspec.Link{Hairpin: new(false), Isolated: new(false)})
 	h.shows(port, linkspec.Link{
 		Learning: new(true), UnicastFlood: new(true), BroadFlood: new(true), McastFlood: new(true), BPDUGuard: new(false), RootBlock: new(false),
-		McastRouter: new(true), Locked: new(false),
+		McastRouter: new(true), ProxyARP: new(false), Locked: new(false),
 	})
 	hard := linkspec.Link{
 		Learning: new(false), UnicastFlood: new(false), BroadFlood: new(false), McastFlood: new(false), BPDUGuard: new(true), RootBlock: new(true),
-		McastRouter: new(false), Locked: new(true),
+		McastRouter: new(false), ProxyARP: new(true), Locked: new(true),
 	}
 	h.shows(h.set(port, hard), hard)
 }
