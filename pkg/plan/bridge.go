@@ -177,6 +177,8 @@ func (p *bridgePlan) links(f Facts, tap linkspec.Link, gateways []gateway) (brid
 	switch {
 	case p.conf.Existing && !there:
 		return nil, port, missingBridge(p.conf.Bridge)
+	case p.conf.Existing && found.Up != nil && !*found.Up:
+		return nil, port, cnierr.New(cnierr.Config, "set it up, as whoever made it does not: ip link set "+p.conf.Bridge+" up", "bridge %s is down", p.conf.Bridge)
 	case p.conf.Existing:
 		bridge.Role, bridge.MAC, bridge.MTU = linkspec.Joined, found.MAC, found.MTU
 	case there && !ours(found):

@@ -299,8 +299,12 @@ func (r *Receipt) stations(want, got linkspec.Link) error {
 			return fmt.Errorf("look up %s on bridge %s: %w", mac, *want.Master, err)
 		}
 		if holder != "" && holder != want.Name {
+			remedy := "remove " + holder + " if its guest is gone"
+			if holder == *want.Master {
+				remedy = "if that is not the bridge's own (ip link show " + holder + "), take it off there: bridge fdb del " + mac.String() + " dev " + holder + " self"
+			}
 			return cnierr.New(cnierr.Config,
-				"give this guest another MAC address (capability mac, or CNI_ARGS MAC=...), or remove "+holder+" if its guest is gone; `bridge fdb show` tells why it has the address",
+				"give this guest another MAC address (capability mac, or CNI_ARGS MAC=...), or "+remedy+"; `bridge fdb show` tells why it has the address",
 				"%s: the guest's MAC address %s is taken on bridge %s, by %s", want.Name, want.Guest, *want.Master, holder)
 		}
 	}

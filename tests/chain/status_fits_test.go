@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -22,6 +23,24 @@ func TestStatusOfAStandingBridge(t *testing.T) {
 		t.Error(err)
 	}
 	h.sh("ip link del br0")
+}
+
+// A bridge that nobody set up is said to be down by ADD as by STATUS.
+func TestExistingBridgeThatIsDown(t *testing.T) {
+	h := newHost(t)
+	h.mine = append(h.mine, "br0")
+	h.sh("ip link add br0 type bridge")
+	n, v := h.network("lab", newest, tap, plain.with(conf{"bridgeMode": "existing"})), h.vm("vm1")
+	wantError(t, n.status(), 50, "bridge br0 is down")
+	_, err := n.tryAdd(v)
+	wantError(t, err, 7, "bridge br0 is down")
+	if !strings.Contains(fmt.Sprint(err), "ip link set br0 up") {
+		t.Errorf("%v\ndoes not say what to do", err)
+	}
+	n.remove(v)
+	h.sh("ip link set br0 up")
+	n.add(v)
+	n.remove(v)
 }
 
 // STATUS tells of a gateway that the device it would be on stands against.

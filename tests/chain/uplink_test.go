@@ -247,6 +247,9 @@ func TestUplinkRollback(t *testing.T) {
 			one.args = "MAC=" + map[string]string{"NIC": h.link("eth1").MAC, "bridge": "02:aa:aa:aa:aa:aa"}[mac]
 			_, err := n.tryAdd(one)
 			wantError(t, err, 7, "MAC address", "is taken on bridge br0")
+			if tells := strings.Contains(fmt.Sprint(err), "bridge fdb del "+one.args[4:]+" dev br0 self"); tells != (mac == "bridge") {
+				t.Error(err)
+			}
 			before.same(t)
 			nic.same(t)
 			n.remove(one)
