@@ -196,7 +196,10 @@ func (c *call) freePort(ctx context.Context, r plan.Removal, s reconcile.Stale) 
 			return "", err
 		}
 	}
-	if d := c.delegate(r.Delegate); d != nil && s.Known {
+	switch d := c.delegate(r.Delegate); {
+	case d != nil && !s.Known:
+		c.note("%s does not tell any more for whom it was made: the addresses that IPAM plugin %s gave its guest stay taken until a DEL of that attachment", s.Link.Name, r.Delegate.Type)
+	case d != nil:
 		if err := d.of(s.Attachment).del(ctx); err != nil {
 			return bridge, err
 		}

@@ -169,6 +169,25 @@ func TestGCWithoutMarks(t *testing.T) {
 	}
 }
 
+// Whose address it was is told by the alias. GC says when it could not free one.
+func TestGCTellsOfWhatItCannotFree(t *testing.T) {
+	h := newHost(t)
+	n, v := h.pair(nil), h.vm("vm1")
+	name := v.tapOf(n.add(v))
+	h.sh("ip link set " + name + " alias ''")
+	a := h.exec(call{plugin: "microvm-bridge", verb: "GC", stdin: n.single(1, conf{"cni.dev/valid-attachments": []any{}})})
+	if a.exit != 0 || !strings.Contains(a.stderr, name+" does not tell any more for whom it was made") || !strings.Contains(a.stderr, "host-local") {
+		t.Errorf("exit %d, %q", a.exit, a.stderr)
+	}
+	if len(h.leases("lab")) != 1 {
+		t.Errorf("leases are %v", h.leases("lab"))
+	}
+	n.remove(v)
+	if leases := h.leases("lab"); len(leases) != 0 {
+		t.Errorf("after DEL leases are %v", leases)
+	}
+}
+
 // GC goes on after an error and reports it, and what failed is tried again.
 func TestGCGoesOn(t *testing.T) {
 	h := newHost(t)
