@@ -120,7 +120,7 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 			return err
 		}
 		if g.HostAccess != linkspec.HostAll {
-			if err := via.stays(); err != nil {
+			if err = via.stays(); err != nil {
 				return err
 			}
 		}
@@ -218,15 +218,21 @@ func (via router) toldTo(g *linkspec.Guard, port linkspec.Link) {
 // network namespace, or not be there.
 func (via router) stays() error {
 	const set = "3" // NET_ADDR_SET
-	at := "/sys/class/net/" + via.bridge.Name + "/"
-	if index, err := os.ReadFile(at + "ifindex"); err != nil || strings.TrimSpace(string(index)) != strconv.Itoa(via.bridge.Index) {
-		return nil
-	}
-	if how, err := os.ReadFile(at + "addr_assign_type"); err != nil || strings.TrimSpace(string(how)) == set {
+	index, how := via.sysfs("ifindex"), via.sysfs("addr_assign_type")
+	if index != strconv.Itoa(via.bridge.Index) || how == "" || how == set {
 		return nil
 	}
 	return cnierr.New(cnierr.Config, fmt.Sprintf("give it one of its own, such as that which it has: ip link set %s address %s (systemd-networkd: MACAddress=)", via.bridge.Name, via.bridge.MAC),
 		"the MAC address of bridge %s changes with its ports, and hostAccess goes by it", via.bridge.Name)
+}
+
+// sysfs is what sysfs tells of the bridge; "" for nothing.
+func (via router) sysfs(name string) string {
+	b, err := os.ReadFile("/sys/class/net/" + via.bridge.Name + "/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // withMAC is the link with the MAC address that it has, or is given.
