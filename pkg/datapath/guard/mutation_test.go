@@ -94,7 +94,7 @@ func through(t *testing.T, mutant *tcbpf.Object, why Reason) bool {
 			t.Fatal(err)
 		}
 		before, long := p.counts(t), gso(1, 34, 16)
-		binary.NativeEndian.PutUint16(long[4:], 1461)
+		binary.NativeEndian.PutUint16(long[4:], 1481)
 		if err := p.send(frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoTCP, frames.TCP(1, 2), frames.Zeros(4000))), long); err != nil {
 			t.Fatal(err)
 		}

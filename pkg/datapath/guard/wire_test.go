@@ -61,6 +61,22 @@ func tapNamed(t testing.TB, name string) tap {
 	return tap{file, link.Index}
 }
 
+func (p tap) setMTU(t testing.TB, mtu int) {
+	t.Helper()
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := unix.NewIfreq(p.file.Name())
+	if err == nil {
+		request.SetUint32(uint32(mtu))
+		err = unix.IoctlIfreq(s, unix.SIOCSIFMTU, request)
+	}
+	if err = errors.Join(err, unix.Close(s)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // send writes a frame with a virtio header. The kernel refuses a GSO frame that
 // is not what its header says, which is as good as dropped.
 func (p tap) send(frame []byte, header [virtioHeader]byte) error {
@@ -348,14 +364,15 @@ func TestStormOfSegments(t *testing.T) {
 	}
 }
 
-// TestSegmentSize has segments of just the port's MTU, and of one byte more.
+// TestSegmentSize has segments of just the port's MTU, and longer ones. 1480 bytes behind
+// the headers are those of a guest that was not told of a smaller MTU.
 func TestSegmentSize(t *testing.T) {
 	sandbox.NewHost(t, sandbox.LinksMayStay).Enter()
 	p := newTap(t)
 	if err := Attach(p.port, frames.Typical); err != nil {
 		t.Fatal(err)
 	}
-	const mtu = 1500
+	const untold = 1480
 	payload := frames.Zeros(4000)
 	tooLong := "segment-size"
 	if !tcbpf.KernelAtLeast(5, 12) {
@@ -371,8 +388,12 @@ func TestSegmentSize(t *testing.T) {
 		"datagrams": {gso(5, 34, 6), 28, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoUDP, frames.UDP(1, 2, payload)))},
 		"fragments": {gso(3, 34, 6), 20, frames.Out(frames.TypeIPv4, frames.IP4(frames.Guest4, frames.Gateway4, frames.ProtoUDP, frames.UDP(1, 2, payload)))},
 	} {
-		for more, want := range []string{"passed", tooLong} {
-			binary.NativeEndian.PutUint16(c.header[4:], uint16(mtu-c.headers+more))
+		for _, step := range []struct {
+			mtu, size int
+			want      string
+		}{{3000, 3000 - c.headers, "passed"}, {3000, 3000 - c.headers + 1, tooLong}, {1400, untold, "passed"}, {1400, untold + 1, tooLong}} {
+			p.setMTU(t, step.mtu)
+			binary.NativeEndian.PutUint16(c.header[4:], uint16(step.size))
 			before := p.counts(t)
 			if err := p.send(c.frame, c.header); errors.Is(err, unix.EINVAL) {
 				t.Logf("%s: this kernel knows no such segments", name)
@@ -380,8 +401,8 @@ func TestSegmentSize(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if got := p.verdict(t, before); got.String() != want {
-				t.Errorf("%s, %d bytes more than the MTU: %v, not %s", name, more, got, want)
+			if got := p.verdict(t, before); got.String() != step.want {
+				t.Errorf("%s, segments of %d bytes at an MTU of %d: %v, not %s", name, step.size, step.mtu, got, step.want)
 			}
 		}
 	}

@@ -86,7 +86,8 @@ static __always_inline __u64 forget(struct __sk_buff *skb, __u32 v)
 
 /*
  * What checksum() has to know is kept there, too: where a checksum may be, at the
- * earliest, which for TCP and UDP is where theirs is, 0 for nowhere, and where a payload begins that is judged, 0 for none.
+ * earliest, which for TCP and UDP is where theirs is, 0 for nowhere, and where a payload
+ * begins that is judged, 0 for none.
  */
 #define CHECKSUM_AT cb[1]
 #define PAYLOAD_AT cb[2]
@@ -213,7 +214,9 @@ static __always_inline enum reason judge(struct frame *f)
 
 /*
  * A frame that is to be cut into segments. The bridge lets it through, whatever its MTU
- * is; so each of them must be no longer than that of the port.
+ * is; so each of them must be no longer than that of the port, or else than those of a
+ * guest that nobody told of a smaller one: the host takes what is longer, and says so to
+ * whoever answers.
  */
 static __always_inline enum reason segment(struct frame *f)
 {
@@ -222,7 +225,8 @@ static __always_inline enum reason segment(struct frame *f)
 
 	if (why != PASSED)
 		return why;
-	STOP(SEGMENT_SIZE, rules.checks_mtu && bpf_check_mtu(f->skb, 0, &mtu, 0, BPF_MTU_CHK_SEGS) > 0);
+	STOP(SEGMENT_SIZE, rules.checks_mtu && f->skb->gso_size > ETH_DATA_LEN - sizeof(struct ipv4) &&
+				   bpf_check_mtu(f->skb, 0, &mtu, 0, BPF_MTU_CHK_SEGS) > 0);
 	return PASSED;
 }
 
