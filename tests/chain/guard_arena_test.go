@@ -114,15 +114,22 @@ func (a *arena) watch(neighbour station) {
 		ip  string
 	}{{a.guest, frames.Guest4}, {a.neighbour, neighbour.ip4}} {
 		s.nic.t = a.t
-		hello := frames.Eth(frames.GatewayMAC, s.nic.mac.String(), frames.TypeARP, frames.ARP(1, s.nic.mac.String(), s.ip, frames.Broadcast, frames.Gateway4))
-		if !eventually(func() bool {
-			s.nic.send(hello)
-			return a.hears(hello, 100*time.Millisecond)
-		}) {
+		if !a.forwards(s.nic, s.ip) {
 			a.t.Fatalf("%s is not heard on the bridge", s.ip)
 		}
 	}
 	a.barrier() // by now the host has the caches that it is going to have
+}
+
+// forwards waits until the bridge takes frames from the NIC, which it does once the kernel
+// has noticed the carrier of the port.
+func (a *arena) forwards(nic *vmmSide, ip string) bool {
+	a.t.Helper()
+	hello := frames.Eth(frames.GatewayMAC, nic.mac.String(), frames.TypeARP, frames.ARP(1, nic.mac.String(), ip, frames.Broadcast, frames.Gateway4))
+	return eventually(func() bool {
+		nic.send(hello)
+		return a.hears(hello, 100*time.Millisecond)
+	})
 }
 
 // overheard returns the next frame that the bridge gave the host, nil for none in time.

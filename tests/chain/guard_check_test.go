@@ -73,6 +73,10 @@ func TestGuardCheckGoesRed(t *testing.T) {
 					wantError(t, a.n.repair(a.v), 101, a.port)
 				} else {
 					a.n.isRepaired(a.v)
+					if !a.forwards(a.guest, frames.Guest4) {
+						t.Fatal("after a repair the guest is not heard")
+					}
+					a.barrier()
 					if harm, _ := a.achieved(group("mac")[0].Frame, [vnetHeader]byte{}); harm != nil {
 						t.Errorf("after a repair: %v", harm)
 					}
