@@ -1,12 +1,12 @@
 package kernel
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -261,15 +261,15 @@ func (k *Kernel) createTagged(l linkspec.Link, group uint32, create *message) (l
 }
 
 // stableMAC is an address that a device of that name gets each time that it is made in
-// this network namespace of this machine, and on no other machine: what guests and their
-// guards know of a bridge holds if somebody deletes it and it is made anew.
-func stableMAC(name string) []byte {
-	machine, err := os.ReadFile("/etc/machine-id")
+// this network namespace until the machine boots again, and on no other machine: what guests
+// and their guards know of a bridge holds if somebody deletes it and it is made anew.
+func stableMAC(name string) net.HardwareAddr {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	var netns unix.Stat_t
-	if err != nil || len(bytes.TrimSpace(machine)) == 0 || unix.Stat("/proc/thread-self/ns/net", &netns) != nil {
+	if err != nil || unix.Stat("/proc/thread-self/ns/net", &netns) != nil {
 		return randomMAC()
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "bridge\x00%s\x00%d\x00%s", bytes.TrimSpace(machine), netns.Ino, name))
+	sum := sha256.Sum256(fmt.Appendf(nil, "bridge\x00%s\x00%d\x00%s", boot, netns.Ino, name))
 	return local(sum[:6])
 }
 

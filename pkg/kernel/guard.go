@@ -110,7 +110,7 @@ func (k *Kernel) setGuard(l, change linkspec.Link) error {
 	}
 	g := *change.Guard
 	g.Bypass = atXDP(l)
-	if g.Via != "" {
+	if g.Via != "" && g.Router == 0 { // else it was read back, and knows its router
 		reply, err := k.conn.get(getLink(g.Via))
 		if err != nil {
 			return wrap("look up "+g.Via, err)
@@ -222,7 +222,7 @@ func (via router) stays() error {
 	if index != strconv.Itoa(via.bridge.Index) || how == "" || how == set {
 		return nil
 	}
-	return cnierr.New(cnierr.Config, fmt.Sprintf("give it one of its own, such as that which it has: ip link set %s address %s (systemd-networkd: MACAddress=)", via.bridge.Name, via.bridge.MAC),
+	return cnierr.New(cnierr.Config, fmt.Sprintf("give it one of its own, not that which it has: ip link set %s address %s (systemd-networkd: MACAddress=)", via.bridge.Name, stableMAC(via.bridge.Name)),
 		"the MAC address of bridge %s changes with its ports, and hostAccess goes by it", via.bridge.Name)
 }
 

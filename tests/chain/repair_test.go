@@ -246,7 +246,6 @@ func TestRepairOnABridgeMadeAnew(t *testing.T) {
 	h := newHost(t)
 	n, one, two := h.pair(conf{"guard": conf{"hostAccess": "gateway"}}), h.vm("vm1"), h.vm("vm2")
 	mac := "cat /sys/class/net/br0/address"
-	h.sh("cp -a /etc /run/etc; mount --bind /run/etc /etc; echo 0123456789abcdef0123456789abcdef > /etc/machine-id")
 	n.add(one)
 	was := h.sh(mac)
 	h.sh("ip link del br0")
@@ -258,12 +257,6 @@ func TestRepairOnABridgeMadeAnew(t *testing.T) {
 	n.holds(two)
 	n.isRepaired(one)
 	n.holds(two)
-	h.sh("rm /etc/machine-id; ip link del br0")
-	n.remove(one)
 	n.remove(two)
-	n.add(one)
-	if is := h.sh(mac); is == was {
-		t.Errorf("the bridge has the MAC address %s of another machine", is)
-	}
 	n.remove(one)
 }

@@ -30,6 +30,12 @@ var Offloads = []Offload{
 	{Attempt{"checksum/over a later fragment", Typical, Out(TypeIPv4, IP4f(Guest4, Gateway4, ProtoUDP, 185, nil, Zeros(600))), "checksum"}, 34, 6},
 	{Attempt{"checksum/just before GRE", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 47, Zeros(64))), "checksum"}, 24, 9},
 	{Attempt{"checksum/over the source of GRE, v6", Typical, Out(TypeIPv6, IP6(Guest6, "2001:db8::1", 47, Zeros(64))), "checksum"}, 20, 16},
+	{Attempt{"checksum/over SCTP's ports", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 132, Uint16(1, 80), Zeros(60))), "checksum"}, 34, 2},
+	{Attempt{"checksum/over ESP's index, v6", Typical, Out(TypeIPv6, IP6(Guest6, "2001:db8::1", 50, Zeros(64))), "checksum"}, 54, 0},
+	{Attempt{"checksum/over a packet in a packet", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 4, IP4("10.9.9.9", "10.8.8.8", ProtoUDP, UDP(1, 2)))), "checksum"}, 34, 18},
+	{Attempt{"checksum/in GRE without one", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 47, []byte{0, 0, 8, 0}, Zeros(64))), "checksum"}, 34, 4},
+	{Attempt{"checksum/behind that of GRE", Typical, Out(TypeIPv4, IP4(Guest4, "192.0.2.1", 47, []byte{0x80, 0, 8, 0}, Zeros(64))), "checksum"}, 34, 5},
+	{Attempt{"checksum/behind that of GRE, v6", Typical, Out(TypeIPv6, IP6(Guest6, "2001:db8::1", 47, []byte{0x80, 0, 8, 0}, Zeros(64))), "checksum"}, 54, 8},
 	{Attempt{"checksum/in a later fragment of GRE", Typical, Out(TypeIPv4, IP4f(Guest4, "192.0.2.1", 47, 100, nil, Zeros(64))), "checksum"}, 34, 4},
 
 	{Attempt{"checksum/of TCP", Typical, Eth(NeighbourMAC, GuestMAC, TypeIPv4, IP4(Guest4, Neighbour4, ProtoTCP, TCP(1, 2), Zeros(100))), "passed"}, 34, 16},
@@ -45,8 +51,8 @@ var Offloads = []Offload{
 	{Attempt{"checksum/of ADDR-REG-INFORM", Typical, To6(Guest6, "ff02::1:2", ProtoUDP, UDP(546, 547, []byte{36, 0, 0, 1}, Zeros(80))), "passed"}, 54, 6},
 }
 
-// ChecksumOf is where a frame has its checksum of TCP or UDP, or may have one at the
-// earliest; 0 for nowhere, as in a fragment that is not the first.
+// ChecksumOf is where a frame has its checksum of TCP or UDP; 0 for nowhere, as in
+// a fragment that is not the first.
 func ChecksumOf(f []byte) int {
 	at := 12
 	for binary.BigEndian.Uint16(f[at:]) == TypeVLAN {
@@ -79,8 +85,6 @@ func ChecksumOf(f []byte) int {
 		return l4 + 16
 	case ProtoUDP:
 		return l4 + 6
-	case 4, 33, 41, 47, 50, pAH, 108, 112, 115, 132, 136, 137:
-		return l4
 	}
 	return 0
 }

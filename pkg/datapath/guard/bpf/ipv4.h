@@ -62,6 +62,18 @@ static __always_inline enum reason igmp(struct frame *f, const struct ipv4 *ip, 
 	return PASSED;
 }
 
+/*
+ * GRE's own checksum, where it has one, and nothing else: the host's rules go by the ports
+ * and headers of what is judged here no further, and must not find others on the wire.
+ */
+static __always_inline void gre(struct frame *f, __u64 off, __u8 flags)
+{
+	if (!(flags & 0x80))
+		return;
+	KEEP(f->skb, CHECKSUM_AT, off + 4);
+	KEEP(f->skb, PAYLOAD_AT, off + 6);
+}
+
 /* destination unreachable, source quench, time exceeded, parameter problem */
 #define QUOTING4 (1 << 3 | 1 << 4 | 1 << 11 | 1 << 12)
 
@@ -83,7 +95,8 @@ static __always_inline enum reason transport4(struct frame *f, const struct ipv4
 	__u32 need = ip->protocol == IPPROTO_TCP ? 20 : 8;
 
 	if (plain(ip->protocol)) {
-		KEEP(f->skb, CHECKSUM_AT, L4_OFFSET); /* GRE has one, and nothing there was judged */
+		if (ip->protocol == IPPROTO_GRE && (void *)l4 + 8 <= f->end)
+			gre(f, L4_OFFSET, *(const __u8 *)l4);
 		return PASSED;
 	}
 	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_ICMP)

@@ -172,7 +172,10 @@ static __always_inline enum reason transport6(struct frame *f, struct chain *c, 
 	if (c->next != IPPROTO_ICMPV6)
 		STOP(IP6_UNSPECIFIED, !c->someone);
 	if (c->next == IPPROTO_NONE || plain(c->next)) {
-		KEEP(f->skb, CHECKSUM_AT, c->off); /* GRE has one, and nothing there was judged */
+		__u8 flags;
+
+		if (c->next == IPPROTO_GRE && c->off + 8 <= c->end && !bpf_skb_load_bytes(f->skb, c->off, &flags, sizeof(flags)))
+			gre(f, c->off, flags);
 		return PASSED;
 	}
 	if (c->next != IPPROTO_ICMPV6 && c->next != IPPROTO_UDP && c->next != IPPROTO_TCP)
