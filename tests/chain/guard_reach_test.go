@@ -190,7 +190,7 @@ func TestGuardHostAccessGoesByMAC(t *testing.T) {
 	wantError(t, closed.status(), 50, "the MAC address of bridge br0 changes with its ports")
 	closed.remove(v)
 	open := h.pair(conf{"bridgeMode": "existing", "isGateway": nil, "isDefaultGateway": nil})
-	if err := open.status(); err != nil {
+	if err = open.status(); err != nil {
 		t.Error(err)
 	}
 	_, err = closed.tryAdd(v)
