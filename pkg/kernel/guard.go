@@ -26,6 +26,11 @@ type Guards interface {
 	// Attach guards a port, down or not a port yet, in the place of what guards it.
 	// Bypass is what is known to be before a guard, and refused.
 	Attach(port int, g linkspec.Guard) error
+	// Keep keeps for guests to come what attaching the last one took, if the host has a
+	// place for that.
+	Keep() error
+	// Forget ends what is kept in the thread's network namespace.
+	Forget() error
 	// Detach takes the guard off. That there is none is no error.
 	Detach(port int) error
 	// Observe returns what guards the port; the zero value for nothing that works.
@@ -85,6 +90,23 @@ func (k *Kernel) ExpectGuard(g linkspec.Guard) {
 	if k.guards != nil && !g.Off() {
 		k.guards.Expect(g)
 	}
+}
+
+// KeepGuard keeps for guests to come what the guard of the last port took, if the host
+// has a place for that. It is for an ADD that cannot fail any more.
+func (k *Kernel) KeepGuard() error {
+	if k.guards == nil {
+		return nil
+	}
+	return wrap("keep the guard's program", k.guards.Keep())
+}
+
+// ForgetGuards ends what KeepGuard left on the host.
+func (k *Kernel) ForgetGuards() error {
+	if k.guards == nil {
+		return nil
+	}
+	return wrap("forget the guard's program", k.guards.Forget())
 }
 
 // GuardDrops returns how many frames of the guest behind the port its guard

@@ -43,6 +43,9 @@ func (c *call) add(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, back.run())
 	}
+	if err := c.k.KeepGuard(); err != nil { // which the guest does not need
+		c.note("%v", err)
+	}
 	return nil
 }
 

@@ -126,6 +126,9 @@ func (c *call) gc(ctx context.Context) error {
 	if d := c.delegate(r.Delegate); d != nil {
 		errs = append(errs, d.gc(ctx))
 	}
+	if len(valid) == 0 {
+		errs = append(errs, c.k.ForgetGuards())
+	}
 	return errors.Join(errs...)
 }
 

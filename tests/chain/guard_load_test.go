@@ -13,6 +13,14 @@ import (
 // loads is a run of ADD of microvm-bridge that tells how many guards it loads.
 func (w *walk) loads(t *testing.T) int {
 	t.Helper()
+	text := w.bpfCalls(t)
+	// The kernel lets itself be interrupted, and is asked again.
+	return strings.Count(text, `prog_name="guard"`) - strings.Count(text, "EAGAIN")
+}
+
+// bpfCalls is a run of ADD of microvm-bridge that tells what it asks of BPF.
+func (w *walk) bpfCalls(t *testing.T) string {
+	t.Helper()
 	w.result = w.call(0, "ADD").ok(t).object(t)
 	calls := filepath.Join(t.TempDir(), "calls")
 	c := call{plugin: "microvm-bridge", verb: "ADD", vm: w.v, stdin: w.n.single(1, conf{"prevResult": w.result})}
@@ -35,8 +43,7 @@ func (w *walk) loads(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The kernel lets itself be interrupted, and is asked again.
-	return strings.Count(string(text), `prog_name="guard"`) - strings.Count(string(text), "EAGAIN")
+	return string(text)
 }
 
 // What the plugin expects the guest's guard to be is what it becomes: an ADD loads
@@ -86,31 +93,78 @@ func TestGuardIsLoadedOnce(t *testing.T) {
 	}
 }
 
-// Whoever keeps the program, as docs/security.md has it, spares a host the load for
-// a guest that comes when there is no other.
+// The program outlives the guests of a host that has a BPF file system, which spares the
+// load to one that comes when there is no other, and the search to all. GC ends that when
+// there is nobody left.
 func TestGuardIsKept(t *testing.T) {
-	const pin = "/sys/fs/bpf/microvm-guard"
+	const kept = "/sys/fs/bpf/microvm-cni"
 	h := newHost(t)
 	h.sh("mount -t bpf bpf /sys/fs/bpf")
 	n := h.pair(nil)
-	guest := func(id string, loads int, then func(port string)) {
+	guest := func(n *network, id string, loads int) {
 		t.Helper()
 		w := &walk{n: n, v: h.vm(id)}
-		if got := w.loads(t); got != loads {
+		calls := w.bpfCalls(t)
+		if got := strings.Count(calls, `prog_name="guard"`) - strings.Count(calls, "EAGAIN"); got != loads {
 			t.Errorf("the ADD of %s loads %d guards, want %d", id, got, loads)
 		}
+		if searched := strings.Contains(calls, "BPF_PROG_GET_NEXT_ID"); searched != (loads > 0) {
+			t.Errorf("the ADD of %s, which loads %d guards, goes through all programs: %v", id, loads, searched)
+		}
 		w.call(1, "CHECK").silent(t)
-		then(strings.TrimSpace(h.sh("bridge link show | sed -n 's/^[0-9]*: \\([^:@]*\\).* master br0 .*/\\1/p'")))
 		n.remove(w.v)
 	}
-	var program string
-	guest("vm1", 1, func(port string) {
-		program = strings.TrimSpace(h.sh("tc filter show dev " + port + ` ingress | sed -n 's/.*guard.* id \([0-9]*\).*/\1/p'`))
-		h.sh("bpftool prog pin id " + program + " " + pin)
-	})
-	guest("vm2", 0, func(string) { h.sh("rm " + pin) })
-	if !eventually(func() bool { return h.sh("bpftool prog show id "+program+" 2>/dev/null | cat") == "" }) {
-		t.Errorf("program %s stays without anybody who has it", program)
+	names := func() []string { return strings.Fields(h.sh("ls " + kept + " 2>/dev/null | cat")) }
+	anything := func() bool { return h.sh("ls -d "+kept+" 2>/dev/null | cat") != "" }
+
+	// An ADD whose answer nobody gets is taken back after all was done.
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	guest("vm3", 1, func(string) {})
+	defer func() { _ = full.Close() }()
+	w := &walk{n: n, v: h.vm("vm0")}
+	w.result = w.call(0, "ADD").ok(t).object(t)
+	err = h.do(func() error {
+		c := call{plugin: "microvm-bridge", verb: "ADD", vm: w.v, stdin: n.single(1, conf{"prevResult": w.result})}
+		cmd := h.command(c)
+		cmd.Stdin, cmd.Stdout = strings.NewReader(c.stdin), full
+		return cmd.Run()
+	})
+	if err == nil || anything() {
+		t.Errorf("an ADD that failed (%v) kept %v", err, names())
+	}
+	n.remove(w.v)
+
+	guest(n, "vm1", 1)
+	guest(n, "vm2", 0)
+	mine := names()
+	if len(mine) != 1 {
+		t.Errorf("kept: %v", mine)
+	}
+	closed := h.network("closed", newest, tap, gateway.with(conf{"bridge": "br1", "guard": conf{"metadata": false}}))
+	guest(closed, "vm3", 1)
+	guest(closed, "vm4", 0)
+	if got := names(); len(got) != 2 || !slices.Contains(got, mine[0]) {
+		t.Errorf("kept: %v", got)
+	}
+	programs := h.sh("for pin in " + kept + "/*; do bpftool prog show pinned $pin; done | sed -n 's/^\\([0-9]*\\): .* name guard .*/\\1/p'")
+	if len(strings.Fields(programs)) != 2 {
+		t.Errorf("programs kept: %q", programs)
+	}
+	lives := h.vm("vm5")
+	n.add(lives)
+	if err := n.gc(lives); err != nil || len(names()) != 2 {
+		t.Errorf("GC (%v) with a guest left %v", err, names())
+	}
+	n.remove(lives)
+	if err := n.gc(); err != nil || anything() {
+		t.Errorf("GC (%v) without a guest left %v", err, names())
+	}
+	for _, id := range strings.Fields(programs) {
+		if !eventually(func() bool { return h.sh("bpftool prog show id "+id+" 2>/dev/null | cat") == "" }) {
+			t.Errorf("program %s stays without anybody who has it", id)
+		}
+	}
+	guest(n, "vm6", 1)
 }

@@ -36,7 +36,7 @@ func BenchmarkShare(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	first, err := w.programFor(testPort, loaded{program: -1})
+	first, err := w.programFor(testPort, noProgram())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func BenchmarkShare(b *testing.B) {
 	before := processorTime(b)
 	defer func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N)/1e6, "cpu-ms/op") }()
 	for b.Loop() {
-		l, err := w.programFor(testPort, loaded{program: -1})
+		l, err := w.programFor(testPort, noProgram())
 		if err != nil {
 			b.Fatal(err)
 		}

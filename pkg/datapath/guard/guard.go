@@ -5,10 +5,10 @@
 // The guard is a BPF program at the tc ingress of the bridge port, where the
 // guest's frames come in. What the configuration's knobs say is in the program's
 // constants; ports with the same knobs share it. Each guest's own addresses, and
-// what is counted, are in maps, by the port's interface index. Nothing is pinned
-// and nobody has to stay alive for it: the program lives as long as a port that
-// has it, and so do its maps, which are found through it. bpftool shows them as
-// guard_rules, guard_ports, guard_drops (a counter for each reason, by name) and
+// what is counted, are in maps, by the port's interface index. Nobody has to stay
+// alive for it: the program lives as long as a port that has it, and so do its maps,
+// which are found through it. For guests to come it may be kept, by a name in the BPF
+// file system, on which nothing depends. bpftool shows the maps as guard_rules, guard_ports, guard_drops (a counter for each reason, by name) and
 // guard_last.
 //
 // All functions act on the network namespace of the calling thread, and take the
@@ -61,7 +61,7 @@ func Attach(port int, r Rules) error {
 	if err != nil {
 		return err
 	}
-	return w.attach(port, r, func() loaded { return loaded{program: -1} })
+	return w.attach(port, r, noProgram)
 }
 
 // attach is Attach; ready gives a program with these constants, if there is one at
@@ -86,6 +86,7 @@ func (w wanted) attach(port int, r Rules, ready func() loaded) error {
 // wanted is what rules come to: a program with constants, and what is a port's own.
 type wanted struct {
 	program *tcbpf.Object
+	netns   uint64
 	shared  []byte
 	own     identity
 }
@@ -99,11 +100,10 @@ func want(r Rules) (w wanted, err error) {
 	if w.program, err = parsed(); err != nil {
 		return w, err
 	}
-	netns, err := tcbpf.Namespace()
-	if err != nil {
+	if w.netns, err = tcbpf.Namespace(); err != nil {
 		return w, err
 	}
-	w.shared, w.own = encode(r.Canonical(), netns)
+	w.shared, w.own = encode(r.Canonical(), w.netns)
 	return w, nil
 }
 

@@ -6,6 +6,8 @@ import "errors"
 type Guards struct {
 	expected wanted
 	ready    chan loaded // gets the program that is expected, or none after an error
+	port int    // that Attach got last
+	to   wanted // which was this
 }
 
 // New returns guards of ports in the network namespace that the process runs in.
@@ -29,7 +31,7 @@ func (g *Guards) Expect(r Rules) {
 			l, err = w.load()
 		}
 		if err != nil {
-			l = loaded{program: -1}
+			l = noProgram()
 		}
 		ready <- l
 	}()
@@ -41,15 +43,32 @@ func (g *Guards) Attach(port int, r Rules) error {
 	if err != nil {
 		return err
 	}
-	return w.attach(port, r, func() loaded {
+	err = w.attach(port, r, func() loaded {
 		if g.ready == nil || !alike(w.shared, g.expected.shared) {
-			return loaded{program: -1}
+			return noProgram()
 		}
 		ready := g.ready
 		g.ready = nil
 		return <-ready
 	})
+	if err == nil {
+		g.port, g.to = port, w
+	}
+	return err
 }
+
+// Keep keeps the program of the port that Attach got last for guests to come, by a name in
+// the host's BPF file system, if it has one: the next guest with such rules finds it, be it
+// the only one.
+func (g *Guards) Keep() error {
+	if g.port == 0 {
+		return nil
+	}
+	return g.to.keep(g.port)
+}
+
+// Forget is Forget.
+func (*Guards) Forget() error { return Forget() }
 
 // Detach is Detach.
 func (*Guards) Detach(port int) error { return Detach(port) }

@@ -26,15 +26,23 @@ type loaded struct {
 	maps    tcbpf.Maps
 }
 
+// noProgram is what there is to close where nothing is.
+func noProgram() loaded { return loaded{program: -1} }
+
 func (l loaded) Close() error { return errors.Join(l.program.Close(), l.maps.Close()) }
 
 // find returns a program with these constants that is in the kernel already, and
-// that ok takes; one without a descriptor if there is none.
+// that ok takes; one without a descriptor if there is none. Where one is kept there is
+// nothing to search.
 func (w wanted) find(ok func(loaded) bool) (loaded, error) {
-	p, maps, err := w.program.Find(func(p tcbpf.FD, maps tcbpf.Maps) bool {
+	fits := func(p tcbpf.FD, maps tcbpf.Maps) bool {
 		there, err := value(maps, rulesMap, 0, 1)
 		return err == nil && alike(there, w.shared) && ok(loaded{p, maps})
-	})
+	}
+	if p, maps, err := w.program.Pinned(w.path(), fits); err == nil && p >= 0 {
+		return loaded{p, maps}, nil
+	}
+	p, maps, err := w.program.Find(fits)
 	if errors.Is(err, fs.ErrPermission) { // but it may load one
 		err = nil
 	}

@@ -163,22 +163,8 @@ func TestPlaceOfOneThatIsGone(t *testing.T) {
 	}
 	command(t, fmt.Sprintf("ip link del port%d", stays))
 	command(t, fmt.Sprintf("ip link del port%d", comes))
-	// Nobody says when the kernel is through with it.
-	deadline, again := time.After(10*time.Second), time.NewTicker(time.Millisecond)
-	defer again.Stop()
-	for {
-		p, err := tcbpf.ProgramByID(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		if err = errors.Join(err, p.Close()); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-deadline:
-			t.Fatal("the program outlives its ports")
-		case <-again.C:
-		}
+	if !eventually(t, func() bool { return !lives(t, id) }) {
+		t.Fatal("the program outlives its ports")
 	}
 }
 

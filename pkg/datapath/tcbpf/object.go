@@ -123,6 +123,9 @@ func (o *Object) HasTag(tag string) bool {
 	return err == nil && o.tagged(b)
 }
 
+// Tag is what kernels call the code, of which 6.18 was the last to change how.
+func (o *Object) Tag() string { return hex.EncodeToString(o.tags[1]) }
+
 func (o *Object) tagged(tag []byte) bool {
 	return bytes.Equal(tag, o.tags[0]) || bytes.Equal(tag, o.tags[1])
 }
@@ -137,15 +140,16 @@ func (o *Object) Find(ok func(FD, Maps) bool) (FD, Maps, error) {
 		return -1, nil, err
 	}
 	for _, id := range fromBothEnds(ids) {
-		p, maps, err := o.look(id)
-		if err != nil {
-			return -1, nil, err
+		p, err := ProgramByID(id)
+		if errors.Is(err, unix.ENOENT) { // gone since
+			continue
 		}
-		if p >= 0 && ok(p, maps) {
-			return p, maps, nil
+		var maps Maps
+		if err == nil {
+			p, maps, err = o.take(p, ok)
 		}
-		if err := errors.Join(p.Close(), maps.Close()); err != nil {
-			return -1, nil, err
+		if err != nil || p >= 0 {
+			return p, maps, err
 		}
 	}
 	return -1, nil, nil
@@ -175,23 +179,17 @@ func fromBothEnds(ids []uint32) []uint32 {
 	return order
 }
 
-// look returns the program with that id if it has this code, and is still there.
-func (o *Object) look(id uint32) (FD, Maps, error) {
-	p, err := ProgramByID(id)
-	if errors.Is(err, unix.ENOENT) {
-		return -1, nil, nil
-	}
-	if err != nil {
-		return -1, nil, err
-	}
+// take returns the program and its maps if it has this code and ok takes it. Else it
+// closes it, and returns none.
+func (o *Object) take(p FD, ok func(FD, Maps) bool) (FD, Maps, error) {
 	_, tag, err := p.identity()
 	var maps Maps
 	if err == nil && o.tagged(tag) {
-		if maps, err = p.Maps(); err == nil {
+		if maps, err = p.Maps(); err == nil && ok(p, maps) {
 			return p, maps, nil
 		}
 	}
-	return -1, nil, errors.Join(err, p.Close())
+	return -1, nil, errors.Join(err, p.Close(), maps.Close())
 }
 
 // Load hands the program to the kernel, with these maps. The caller closes it in

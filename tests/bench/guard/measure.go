@@ -47,22 +47,20 @@ func run(plugins string) error {
 		}
 		defer func() { _ = os.RemoveAll(leases) }()
 		n := network{plugins: plugins, bridge: "br"}
-		if err = attachments(n, "the host's only guest, without addresses"); err != nil {
+		if err = alone(n, leases, "a host's only guest, which finds no program,"); err != nil {
 			return err
 		}
 		n.leases = leases
-		if err = attachments(n, "the host's only guest, with host-local"); err != nil {
-			return err
-		}
-		n.access = "gateway"
-		if err = attachments(n, "the host's only guest, with host-local and hostAccess"); err != nil {
-			return err
-		}
-		n.access = ""
 		if err = boots(n); err != nil {
 			return err
 		}
-		// From here on the host has the program.
+		// From here on programs are kept.
+		if err = unix.Mount("bench", "/sys/fs/bpf", "bpf", 0, ""); err != nil {
+			return fmt.Errorf("mount BPF file system: %w", err)
+		}
+		if err = alone(n, leases, "a host's only guest, not its first,"); err != nil {
+			return err
+		}
 		other := n
 		other.bridge = "other"
 		if err = other.stay(); err != nil {
@@ -89,6 +87,19 @@ func run(plugins string) error {
 		}
 		return attachments(n, fmt.Sprintf("one more guest, with host-local, behind %d programs of others", others))
 	})
+}
+
+// alone compares ADDs and DELs of guests of which there is one at a time.
+func alone(n network, leases, who string) error {
+	for _, of := range []struct{ leases, access, what string }{
+		{"", "", "without addresses"}, {leases, "", "with host-local"}, {leases, "gateway", "with host-local and hostAccess"},
+	} {
+		n.leases, n.access = of.leases, of.access
+		if err := attachments(n, who+" "+of.what); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // others is how many programs services and other networks of a full host may have.

@@ -28,11 +28,22 @@ func New() (Namespace, error) {
 	return n, err
 }
 
-// Do runs f on a thread of the namespace. Sockets that f opens stay there.
+// Do runs f on a thread of the namespace. Sockets that f opens stay there. What f mounts
+// goes with the thread and its children; they see the namespace's /sys, and nothing that
+// the machine has mounted in its own.
 func (n Namespace) Do(f func() error) error {
 	return onNewThread(func() error {
 		if err := unix.Setns(int(n.File.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
+		}
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			return fmt.Errorf("unshare mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return fmt.Errorf("make mounts private: %w", err)
+		}
+		if err := unix.Mount("bench", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+			return fmt.Errorf("mount /sys: %w", err)
 		}
 		return f()
 	})
