@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/microvm-cni/microvm-cni/pkg/datapath/tcbpf"
@@ -96,7 +97,7 @@ func value(maps tcbpf.Maps, name string, key uint32, copies int) ([]byte, error)
 
 // possibleCPUs is how many values the kernel returns, for CPUs that are not
 // there too. Their numbers need not be contiguous: the kernel leaves no gap.
-func possibleCPUs() (n int, err error) {
+var possibleCPUs = sync.OnceValues(func() (n int, err error) {
 	raw, err := os.ReadFile("/sys/devices/system/cpu/possible")
 	if err != nil {
 		return 0, err
@@ -114,7 +115,7 @@ func possibleCPUs() (n int, err error) {
 		n += to - from + 1
 	}
 	return n, nil
-}
+})
 
 // LastDrops returns the last frame that each reason stopped.
 func LastDrops(port int) (map[Reason]Drop, error) {

@@ -83,9 +83,10 @@ func (w wanted) attach(port int, r Rules, ready func() loaded) error {
 	return errors.Join(filter(port).Attach(l.program), l.Close())
 }
 
-// wanted is what rules come to: a program with constants, and what is a port's own.
+// wanted is what rules come to: a program with constants, and what is a port's own. The
+// program is not read before somebody asks for it.
 type wanted struct {
-	program *tcbpf.Object
+	program func() (*tcbpf.Object, error)
 	netns   uint64
 	shared  []byte
 	own     identity
@@ -97,9 +98,7 @@ func want(r Rules) (w wanted, err error) {
 	if err = r.Check(); err != nil {
 		return w, err
 	}
-	if w.program, err = parsed(); err != nil {
-		return w, err
-	}
+	w.program = parsed
 	if w.netns, err = tcbpf.Namespace(); err != nil {
 		return w, err
 	}

@@ -32,22 +32,26 @@ const mostKept = 8
 // indexes it goes by.
 func home(netns uint64) string { return fmt.Sprintf("%d-", netns) }
 
-// version begins the names of what is kept there of this program.
-func (w wanted) version() string { return home(w.netns) + w.program.Tag() + "-" }
+// version begins the names of what is kept there of that program.
+func (w wanted) version(program *tcbpf.Object) string { return home(w.netns) + program.Tag() + "-" }
 
 // path is where a program with these constants is kept.
-func (w wanted) path() string {
+func (w wanted) path(program *tcbpf.Object) string {
 	digest := sha256.Sum256(w.shared[:knobs])
-	return filepath.Join(folder, fmt.Sprintf("%s%x", w.version(), digest[:8]))
+	return filepath.Join(folder, fmt.Sprintf("%s%x", w.version(program), digest[:8]))
 }
 
 // keep keeps the port's program, unless one like it is kept already. A host without a BPF
 // file system, or with one that nobody may write to, keeps nothing, which is no error.
 func (w wanted) keep(port int) error {
-	if _, err := os.Lstat(w.path()); !errors.Is(err, fs.ErrNotExist) || !tcbpf.KeepsPins(bpffs) {
+	program, err := w.program()
+	if err != nil {
+		return err
+	}
+	if _, err = os.Lstat(w.path(program)); !errors.Is(err, fs.ErrNotExist) || !tcbpf.KeepsPins(bpffs) {
 		return nil
 	}
-	err := w.pin(port)
+	err = w.pin(program, port)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return nil
 	}
@@ -56,7 +60,7 @@ func (w wanted) keep(port int) error {
 
 // pin gives the port's program its name. What is of another version goes, and the oldest
 // of what is too much.
-func (w wanted) pin(port int) error {
+func (w wanted) pin(program *tcbpf.Object, port int) error {
 	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -65,9 +69,9 @@ func (w wanted) pin(port int) error {
 		return err
 	}
 	for i, f := range all {
-		outdated := strings.HasPrefix(f.Name(), home(w.netns)) && !strings.HasPrefix(f.Name(), w.version())
+		outdated := strings.HasPrefix(f.Name(), home(w.netns)) && !strings.HasPrefix(f.Name(), w.version(program))
 		if outdated || i >= mostKept-1 {
-			if err := drop(f.Name()); err != nil {
+			if err = drop(f.Name()); err != nil {
 				return err
 			}
 		}
@@ -78,7 +82,7 @@ func (w wanted) pin(port int) error {
 	}
 	p, err := tcbpf.ProgramByID(there.ID)
 	if err == nil {
-		err = errors.Join(p.Pin(w.path()), p.Close())
+		err = errors.Join(p.Pin(w.path(program)), p.Close())
 	}
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) { // somebody was faster, or took the port or the folder away
 		return nil

@@ -201,7 +201,7 @@ func TestNotKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := w.program.Maps[lastMap].Make()
+			m, err := spec(t).Maps[lastMap].Make()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,7 +247,7 @@ func TestKeptByAnother(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return errors.Join(other.Pin(w.path()), other.Close())
+			return errors.Join(other.Pin(w.path(spec(t))), other.Close())
 		},
 		"one with other constants": func(w wanted) error {
 			closed, err := want(frames.With(rulesOf(1), func(r *Rules) { r.VRRP = true }))
@@ -258,7 +258,7 @@ func TestKeptByAnother(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return errors.Join(l.program.Pin(w.path()), l.Close())
+			return errors.Join(l.program.Pin(w.path(spec(t))), l.Close())
 		},
 		"one that lets all pass": func(w wanted) error {
 			end := bytes.Index(object, []byte{0x95, 0, 0, 0, 0, 0, 0, 0})
@@ -267,26 +267,26 @@ func TestKeptByAnother(t *testing.T) {
 			}
 			changed := bytes.Clone(object)
 			copy(changed[end-8:], []byte{0xb4, 0, 0, 0, 0, 0, 0, 0}) // w0 = TC_ACT_OK
-			path := w.path()
-			var err error
-			if w.program, err = tcbpf.ParseObject(changed); err != nil {
+			open, err := tcbpf.ParseObject(changed)
+			if err != nil {
 				return err
 			}
+			w.program = func() (*tcbpf.Object, error) { return open, nil }
 			l, err := w.load()
 			if err != nil {
 				return err
 			}
-			return errors.Join(l.program.Pin(path), l.Close())
+			return errors.Join(l.program.Pin(w.path(spec(t))), l.Close())
 		},
 		"a map": func(w wanted) error {
-			m, err := w.program.Maps[lastMap].Make()
+			m, err := spec(t).Maps[lastMap].Make()
 			if err != nil {
 				return err
 			}
-			return errors.Join(m.Pin(w.path()), m.Close())
+			return errors.Join(m.Pin(w.path(spec(t))), m.Close())
 		},
-		"a folder":          func(w wanted) error { return os.Mkdir(w.path(), 0o700) },
-		"a link to nowhere": func(w wanted) error { return os.Symlink("nowhere", w.path()) },
+		"a folder":          func(w wanted) error { return os.Mkdir(w.path(spec(t)), 0o700) },
+		"a link to nowhere": func(w wanted) error { return os.Symlink("nowhere", w.path(spec(t))) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			withBPFFS(t)
@@ -341,20 +341,20 @@ func TestMostKept(t *testing.T) {
 	for i := range mostKept {
 		limit := 1000 + i
 		r := frames.With(rulesOf(1), func(r *Rules) { r.StormLimit = limit })
-		w, err := want(r)
+		limited, err := want(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		visit(t, 100, r, true)
-		newest = append(newest, filepath.Base(w.path()))
+		newest = append(newest, filepath.Base(limited.path(spec(t))))
 	}
 	slices.Reverse(newest)
 	if names := namesOfKept(t); !slices.Equal(names, newest) {
 		t.Errorf("kept: %v, not %v", names, newest)
 	}
 	for _, name := range newest {
-		if !strings.HasPrefix(name, w.version()) {
-			t.Errorf("%s is not one of %s", name, w.version())
+		if !strings.HasPrefix(name, w.version(spec(t))) {
+			t.Errorf("%s is not one of %s", name, w.version(spec(t)))
 		}
 	}
 }

@@ -6,8 +6,8 @@ import "errors"
 type Guards struct {
 	expected wanted
 	ready    chan loaded // gets the program that is expected, or none after an error
-	port int    // that Attach got last
-	to   wanted // which was this
+	port     int         // that Attach got last
+	to       wanted      // which was this
 }
 
 // New returns guards of ports in the network namespace that the process runs in.
@@ -26,6 +26,7 @@ func (g *Guards) Expect(r Rules) {
 	ready := make(chan loaded, 1)
 	g.expected, g.ready = w, ready
 	go func() {
+		_, _ = possibleCPUs() // so that nobody has to wait for it
 		l, err := w.find(func(loaded) bool { return true })
 		if err == nil && l.program < 0 {
 			l, err = w.load()

@@ -39,10 +39,15 @@ func (w wanted) find(ok func(loaded) bool) (loaded, error) {
 		there, err := value(maps, rulesMap, 0, 1)
 		return err == nil && alike(there, w.shared) && ok(loaded{p, maps})
 	}
-	if p, maps, err := w.program.Pinned(w.path(), fits); err == nil && p >= 0 {
+	program, err := w.program()
+	if err != nil {
+		return noProgram(), err
+	}
+	p, maps, err := program.Pinned(w.path(program), fits)
+	if err == nil && p >= 0 {
 		return loaded{p, maps}, nil
 	}
-	p, maps, err := w.program.Find(fits)
+	p, maps, err = program.Find(fits)
 	if errors.Is(err, fs.ErrPermission) { // but it may load one
 		err = nil
 	}
@@ -90,10 +95,14 @@ func packets() (p packet, blind error) {
 func (w wanted) loadFor(p packet) (l loaded, err error) {
 	shared, err := inPackets(w.shared, p)
 	if err != nil {
-		return l, err
+		return noProgram(), err
+	}
+	program, err := w.program()
+	if err != nil {
+		return noProgram(), err
 	}
 	l = loaded{program: -1, maps: tcbpf.Maps{}}
-	for name, spec := range w.program.Maps {
+	for name, spec := range program.Maps {
 		var m tcbpf.FD
 		switch name {
 		case tcbpf.Constants:
@@ -110,7 +119,7 @@ func (w wanted) loadFor(p packet) (l loaded, err error) {
 		}
 		l.maps[name] = tcbpf.Map{FD: m, MapSpec: spec}
 	}
-	if l.program, err = w.program.Load("guard", "Dual BSD/GPL", l.maps); err != nil {
+	if l.program, err = program.Load("guard", "Dual BSD/GPL", l.maps); err != nil {
 		return l, errors.Join(err, l.Close())
 	}
 	return l, nil

@@ -61,7 +61,7 @@ const testPort = 1
 // loadFor loads a program of its own, for frames of BPF_PROG_TEST_RUN.
 func loadFor(t testing.TB, spec *tcbpf.Object, r Rules) loaded {
 	t.Helper()
-	w := wanted{program: spec}
+	w := wanted{program: func() (*tcbpf.Object, error) { return spec, nil }}
 	w.shared, w.own = encode(r, 0)
 	l, err := w.load()
 	if err != nil {
