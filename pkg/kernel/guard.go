@@ -63,25 +63,36 @@ func (k *Kernel) GuardClosesHost(bridge string) (caveat string, err error) {
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return "", wrap("look up "+bridge, err)
 	}
+	var via router
 	if err == nil {
-		via, err := k.routerIn(decodeLink(reply))
-		if err == nil {
+		if via, err = k.routerIn(decodeLink(reply)); err == nil {
 			err = via.stays()
 		}
 		if err != nil {
 			return "", err
 		}
 	}
-	var on []string
-	for _, key := range []string{"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"} {
+	var all, one []string
+	for _, family := range []string{"iptables", "ip6tables"} {
+		key := "net.bridge.bridge-nf-call-" + family
 		if value, err := k.Sysctl(key); err == nil && value != "0" {
-			on = append(on, key+"=0")
+			all = append(all, key+"=0")
+		}
+		if via.sysfs("bridge/nf_call_"+family) == "1" {
+			one = append(one, "nf_call_"+family+" 0")
 		}
 	}
-	if on == nil {
+	var remedies []string
+	if all != nil {
+		remedies = append(remedies, "sysctl -w "+strings.Join(all, " "))
+	}
+	if one != nil {
+		remedies = append(remedies, "ip link set "+bridge+" type bridge "+strings.Join(one, " "))
+	}
+	if remedies == nil {
 		return "", nil
 	}
-	return "NAT rules of the host hear what is bridged, and may turn to the host what hostAccess lets pass to others: sysctl -w " + strings.Join(on, " "), nil
+	return "NAT rules of the host hear what is bridged, and may turn to the host what hostAccess lets pass to others (kube-proxy wants that, and then it is so): " + strings.Join(remedies, "; "), nil
 }
 
 // ExpectGuard says that a port of the host will get such a guard, but for its
@@ -250,6 +261,9 @@ func (via router) stays() error {
 
 // sysfs is what sysfs tells of the bridge; "" for nothing.
 func (via router) sysfs(name string) string {
+	if via.bridge.Name == "" {
+		return ""
+	}
 	b, err := os.ReadFile("/sys/class/net/" + via.bridge.Name + "/" + name)
 	if err != nil {
 		return ""

@@ -56,7 +56,11 @@ func holderOf(k Kernel, bridge linkspec.Link) (holder linkspec.Link, own bool, e
 	case name == "" || name == bridge.Name:
 		return holder, name != "", nil
 	}
-	if holder, err = k.LinkIn(bridge.Netns, name); err != nil {
+	holder, err = k.LinkIn(bridge.Netns, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return linkspec.Link{}, false, nil // and with it the entry
+	}
+	if err != nil {
 		return holder, false, fmt.Errorf("look up %s: %w", name, err)
 	}
 	return holder, bytes.Equal(holder.MAC, bridge.MAC), nil

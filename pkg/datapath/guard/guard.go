@@ -179,14 +179,16 @@ func observe(port int) (r Rules, state State, before string, err error) {
 	if r, err = decode(shared, own); err != nil {
 		return r, InPlace, p.Before, err
 	}
-	switch ahead, err := own.ahead(); {
-	case err != nil:
-		return Rules{}, Absent, "", err
+	ahead, err := own.ahead()
+	longest, fault := longestAhead()
+	switch {
+	case errors.Join(err, fault) != nil:
+		return Rules{}, Absent, "", errors.Join(err, fault)
 	case !encodes(r, shared, own):
 		return changed("has rules that it was not given")
 	case !counts:
 		return changed("lost the port's counters")
-	case ahead > longestAhead:
+	case ahead > longest:
 		return changed(fmt.Sprintf("holds broadcasts or groups back for %v, longer than any limit does", ahead.Round(time.Second)))
 	}
 	return r, InPlace, p.Before, nil

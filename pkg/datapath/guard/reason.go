@@ -62,7 +62,7 @@ var reasons = [...]struct{ name, meaning string }{
 	{"multicast-report", "an IGMP or MLD report that others hear and the bridge does not"},
 	{"multicast-groups", "reports of more multicast groups than the limit"},
 	{"icmp-quote", "an ICMP error about a packet that was not to the guest"},
-	{"segment-size", "to be cut into segments (GSO) that are longer than the port's MTU, and than 1500 bytes"},
+	{"segment-size", "to be cut into segments (GSO) that are longer than the port's MTU, and carry more than 1480 bytes each"},
 }
 
 // String is the reason's short name.

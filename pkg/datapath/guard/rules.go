@@ -110,9 +110,9 @@ func fill[T constants | identity](v *T, from []byte) error {
 	return nil
 }
 
-// plain are the protocols in which nothing has to be looked at: IPv4, DCCP, IPv6,
-// GRE, ESP and AH (of IPv4; that of IPv6 is looked through) in IP, IPComp, L2TP, SCTP, UDP-Lite, MPLS. What is not here, like
-// PIM, OSPF and unknown ones, would speak to routers.
+// plain are the protocols in which nothing has to be looked at: IPv4 and IPv6 in IP, DCCP,
+// GRE, ESP, AH (over IPv4; over IPv6 the guard looks through it), IPComp, L2TP, SCTP,
+// UDP-Lite, MPLS. What is not here, like PIM, OSPF and unknown ones, would speak to routers.
 var plain = []int{4, 33, 41, 47, 50, 51, 108, 115, 132, 136, 137}
 
 const vrrp = 112
@@ -158,8 +158,11 @@ func encode(r Rules, netns uint64) (shared []byte, id identity) {
 const groupsAhead = 256 * time.Second
 
 // longestAhead is more than either limit lets a guest run ahead: a second of group
-// frames, groupsAhead of groups, and what CPUs add that come at the same time.
-const longestAhead = 2 * groupsAhead
+// frames, or groupsAhead of groups, and as much by each CPU that came at the same time.
+func longestAhead() (time.Duration, error) {
+	cpus, err := possibleCPUs()
+	return time.Duration(1+cpus) * groupsAhead, err
+}
 
 // ahead is how long it is until a limit lets something pass again.
 func (id *identity) ahead() (time.Duration, error) {

@@ -395,7 +395,7 @@ func TestSegmentSize(t *testing.T) {
 			p.setMTU(t, step.mtu)
 			binary.NativeEndian.PutUint16(c.header[4:], uint16(step.size))
 			before := p.counts(t)
-			if err := p.send(c.frame, c.header); errors.Is(err, unix.EINVAL) {
+			if err := p.send(c.frame, c.header); errors.Is(err, unix.EINVAL) && c.header[1] != 1 && c.header[1] != 4 {
 				t.Logf("%s: this kernel knows no such segments", name)
 				break
 			} else if err != nil {

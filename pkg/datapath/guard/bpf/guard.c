@@ -133,6 +133,7 @@ static __always_inline __u64 bit(__u64 bits, __u32 n)
 /*
  * How many of them are in an IGMPv3 or MLDv2 report of so many bytes, which says how many
  * records it has: what is left beside their heads are sources, each 1 << shift bytes.
+ * One that says more records than it has is counted for half of what it holds at worst.
  */
 static __always_inline __u64 reported(__u64 records, __u64 len, __u64 head, int shift)
 {
