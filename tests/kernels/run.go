@@ -109,24 +109,34 @@ func expand(ctx context.Context, patterns []string) ([]string, error) {
 	return suites, nil
 }
 
+// bootAttempts bounds how often a kernel is booted that does not come up: in software
+// emulation one in a hundred dies while it changes its own code.
+const bootAttempts = 3
+
 // test boots one kernel and follows what its test binaries say. The machine's
 // end before theirs is a failure of the suites that it took with it.
 func test(ctx context.Context, k kernel, image string, o options, out io.Writer) (*result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*o.timeout)
 	defer cancel()
-	m, err := boot(ctx, k, image, o)
-	if err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		m, err := boot(ctx, k, image, o)
+		if err != nil {
+			return nil, err
+		}
+		r := &result{kernel: k, capabilities: map[string]string{}}
+		f := &follower{ctx: ctx, result: r, out: out, started: m.started, due: slices.Clone(o.suites)}
+		followErr := f.follow(m.channel)
+		exitErr := m.end()
+		if followErr != nil {
+			return nil, followErr
+		}
+		if f.done {
+			return r, nil
+		}
+		why := fmt.Sprintf("the machine ended early: %v\n%s", errors.Join(ctx.Err(), exitErr), m.console.tail())
+		if r.boot > 0 || attempt == bootAttempts || ctx.Err() != nil {
+			return r, f.abandon(why)
+		}
+		fmt.Fprintf(os.Stderr, "%s: booting it once more, for %s\n", k.name, why)
 	}
-	r := &result{kernel: k, capabilities: map[string]string{}}
-	f := &follower{ctx: ctx, result: r, out: out, started: m.started, due: slices.Clone(o.suites)}
-	followErr := f.follow(m.channel)
-	exitErr := m.end()
-	if followErr != nil {
-		return nil, followErr
-	}
-	if !f.done {
-		return r, f.abandon(fmt.Sprintf("the machine ended early: %v\n%s", errors.Join(ctx.Err(), exitErr), m.console.tail()))
-	}
-	return r, nil
 }
