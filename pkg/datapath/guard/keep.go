@@ -141,20 +141,17 @@ func Forget() error {
 		return err
 	}
 	all, err := keptNow()
-	if err != nil || len(all) == 0 {
+	if err != nil {
 		return err
 	}
 	var errs []error
-	left := 0
 	for _, f := range all {
 		if strings.HasPrefix(f.Name(), home(netns)) {
 			errs = append(errs, drop(f.Name()))
-		} else {
-			left++
 		}
 	}
-	if left == 0 {
-		errs = append(errs, drop(""))
+	if err = drop(""); !errors.Is(err, fs.ErrExist) { // there may be what is kept elsewhere
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

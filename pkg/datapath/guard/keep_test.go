@@ -127,6 +127,16 @@ func TestKept(t *testing.T) {
 	if err := Forget(); err != nil {
 		t.Errorf("nothing to forget: %v", err)
 	}
+	// A plugin may have been killed before it had put anything into it.
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Forget(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s stays: %v", folder, err)
+	}
 }
 
 // A port that is there keeps its guard when what is kept for others goes.
