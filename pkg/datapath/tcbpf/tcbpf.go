@@ -2,7 +2,8 @@
 // direct-action cls_bpf filters over netlink, or by bpf(2) at tcx, which comes
 // before all filters, where a program asks for that and Linux has it (6.6). It
 // needs nothing that Linux 5.10 does not have. What is attached lives and dies with
-// the device: nothing is pinned, and nobody has to stay alive for it.
+// the device, and nobody has to stay alive for it; a program may be pinned to be found
+// by those who come later.
 //
 // A hook may be shared: with those of the guard and the splice, with pkg/shape,
 // whose filters have priorities from 50000, and with strangers. Programs at tcx run
