@@ -13,9 +13,12 @@ import (
 // loads is a run of ADD of microvm-bridge that tells how many guards it loads.
 func (w *walk) loads(t *testing.T) int {
 	t.Helper()
-	text := w.bpfCalls(t)
-	// The kernel lets itself be interrupted, and is asked again.
-	return strings.Count(text, `prog_name="guard"`) - strings.Count(text, "EAGAIN")
+	return loadsAmong(w.bpfCalls(t))
+}
+
+// loadsAmong counts loads of a guard. The kernel lets itself be interrupted, and is asked again.
+func loadsAmong(calls string) int {
+	return strings.Count(calls, `prog_name="guard"`) - strings.Count(calls, "EAGAIN")
 }
 
 // bpfCalls is a run of ADD of microvm-bridge that tells what it asks of BPF.
@@ -105,7 +108,7 @@ func TestGuardIsKept(t *testing.T) {
 		t.Helper()
 		w := &walk{n: n, v: h.vm(id)}
 		calls := w.bpfCalls(t)
-		if got := strings.Count(calls, `prog_name="guard"`) - strings.Count(calls, "EAGAIN"); got != loads {
+		if got := loadsAmong(calls); got != loads {
 			t.Errorf("the ADD of %s loads %d guards, want %d", id, got, loads)
 		}
 		if searched := strings.Contains(calls, "BPF_PROG_GET_NEXT_ID"); searched != (loads > 0) {

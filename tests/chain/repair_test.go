@@ -260,3 +260,23 @@ func TestRepairOnABridgeMadeAnew(t *testing.T) {
 	n.remove(two)
 	n.remove(one)
 }
+
+// The entry of an existing bridge is its owner's to mend: docs/troubleshooting.md has the command.
+func TestOwnEntryOfAnExistingBridge(t *testing.T) {
+	h := newHost(t)
+	h.mine = append(h.mine, "br0")
+	h.sh("ip link add br0 address 02:00:00:00:0b:01 type bridge; ip link set br0 up; ip address add 10.1.0.1/16 dev br0")
+	n, v := h.pair(conf{"bridgeMode": "existing", "isGateway": nil, "isDefaultGateway": nil}), h.vm("vm1")
+	n.add(v)
+	n.holds(v)
+	port := strings.TrimSpace(h.sh("ls /sys/class/net/br0/brif"))
+	h.sh("bridge fdb replace 02:00:00:00:0b:01 dev " + port + " master static")
+	const moved = "br0: fdb is at"
+	wantError(t, n.check(v), 102, moved)
+	if err := n.repair(v); err == nil || !strings.Contains(err.Error(), moved) {
+		t.Errorf("REPAIR: %v", err)
+	}
+	h.sh("bridge fdb replace 02:00:00:00:0b:01 dev br0 self")
+	n.holds(v)
+	n.remove(v)
+}

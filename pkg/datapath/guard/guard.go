@@ -8,8 +8,8 @@
 // what is counted, are in maps, by the port's interface index. Nobody has to stay
 // alive for it: the program lives as long as a port that has it, and so do its maps,
 // which are found through it. For guests to come it may be kept, by a name in the BPF
-// file system, on which nothing depends. bpftool shows the maps as guard_rules, guard_ports, guard_drops (a counter for each reason, by name) and
-// guard_last.
+// file system, on which nothing depends. bpftool shows the maps as guard_rules,
+// guard_ports, guard_drops (a counter for each reason, by name) and guard_last.
 //
 // All functions act on the network namespace of the calling thread, and take the
 // interface index of the port.
@@ -180,10 +180,14 @@ func observe(port int) (r Rules, state State, before string, err error) {
 		return r, InPlace, p.Before, err
 	}
 	ahead, err := own.ahead()
-	longest, fault := longestAhead()
+	if err != nil {
+		return Rules{}, Absent, "", err
+	}
+	longest, err := longestAhead()
+	if err != nil {
+		return Rules{}, Absent, "", err
+	}
 	switch {
-	case errors.Join(err, fault) != nil:
-		return Rules{}, Absent, "", errors.Join(err, fault)
 	case !encodes(r, shared, own):
 		return changed("has rules that it was not given")
 	case !counts:

@@ -33,21 +33,14 @@ func visit(t *testing.T, port int, r Rules, keep bool) uint32 {
 	if err := g.Attach(port, r); err != nil {
 		t.Fatal(err)
 	}
-	got, state, err := Observe(port)
-	if err != nil || state != InPlace || !got.Equal(r.Canonical()) {
-		t.Fatalf("port %d: got %v, %v, %q, want %q", port, state, err, got.Texts(), r.Canonical().Texts())
-	}
-	p, err := filter(port).Observe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	id := inPlace(t, port, r)
 	if keep {
-		if err = g.Keep(); err != nil {
+		if err := g.Keep(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	command(t, fmt.Sprintf("ip link del port%d", port))
-	return p.ID
+	return id
 }
 
 func namesOfKept(t *testing.T) (names []string) {

@@ -105,8 +105,10 @@ static __always_inline enum reason neighbour(struct frame *f, struct chain *c, _
 	return nd_options(f, c, opaque(off), opaque(kind), opaque(other));
 }
 
-/* Errors are about a packet that came to the guest: a host believes them. */
-/* An error may also be about a packet to a group (RFC 4443, 2.4 e). */
+/*
+ * Errors are about a packet that came to the guest, or to a group (RFC 4443, 2.4 e): a host
+ * believes them.
+ */
 static __always_inline enum reason quote6(struct frame *f, struct chain *c)
 {
 	__u64 dst[2];
